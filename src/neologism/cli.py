@@ -1,0 +1,158 @@
+"""The commands: words typed by a user, turned into one call each and shown."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from neologism import options, screen
+from neologism.errors import NeologismError
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    help="Teach a text-to-image model a new word from a few pictures. Start with: neologism demo",
+)
+console = Console(stderr=True)
+Json = Annotated[bool, typer.Option("--json", help="Print facts as one JSON object on the last line.")]
+
+
+def printed(facts: dict[str, Any]) -> None:
+    """Facts as one line of JSON."""
+    sys.stdout.write(json.dumps(facts, ensure_ascii=False, default=str) + "\n")
+
+
+@app.command(epilog="Example: neologism train photos/mug --word '<my-mug>' --like mug")
+@options.with_recipe
+def train(recipe: Any, out: Path | None, as_json: bool) -> None:
+    """Teach the base a word from the pictures in a folder. Type the same again to go on with a run."""
+    from neologism.training import train as learn
+
+    finished = screen.follow(learn(recipe, out), console)
+    if as_json:
+        printed({"words": [{"word": f.word, "file": f.file, "sheet": f.sheet, "steps": f.step, "seconds": f.seconds} for f in finished]})
+
+
+@app.command(epilog="Example: neologism generate 'a <my-mug> on a blue background' --word words/my-mug/word.safetensors -n 4")
+def generate(
+    prompt: Annotated[str, typer.Argument(help="What to draw, the learned words in it.")],
+    word: Annotated[list[Path] | None, typer.Option(help="File of a learned word; give it again for more words.")] = None,
+    base: Annotated[str, typer.Option(help="The base model the words were learned on.")] = "emoji",
+    number: Annotated[int, typer.Option("-n", "--number", min=1, help="How many pictures.")] = 4,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the first picture; the next has the next.")] = 0,
+    steps: Annotated[int, typer.Option(min=1, help="Sampling steps.")] = 25,
+    guidance: Annotated[float, typer.Option(min=0, help="Classifier-free guidance scale.")] = 5.0,
+    negative: Annotated[str, typer.Option(help="What the pictures should not show.")] = "",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, mps.")] = "auto",
+    out: Annotated[Path, typer.Option("--out", "-o", help="A .png for all pictures in one, or a folder.")] = Path("pictures"),
+    as_json: Json = False,
+) -> None:
+    """Draw a prompt with learned words in it."""
+    from neologism.gallery import draw_to_files
+
+    files = draw_to_files(prompt, word or [], base, range(seed, seed + number), steps, guidance, negative, device, out)
+    for file in files:
+        console.print(f"[green]wrote[/] {file}", highlight=False, soft_wrap=True)
+    if as_json:
+        printed({"prompt": prompt, "files": files})
+
+
+@app.command(epilog="Example: neologism check photos/mug")
+def check(
+    pictures: Annotated[Path, typer.Argument(help="Folder, archive or picture.")],
+    base: Annotated[str, typer.Option(help="The base that would be trained; it decides the side.")] = "emoji",
+    side: Annotated[int | None, typer.Option(min=16, help="Side of the training pictures in pixels; the base's own where not given.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Write the pictures as training would see them into this PNG.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Show what training would see of the pictures, and which are unfit and why."""
+    from neologism import checking
+    from neologism.families import native_side
+
+    checked = checking.check(pictures, side or native_side(base), out)
+    screen.show_checked(checked, out, console)
+    if as_json:
+        printed(checking.as_json(checked))
+
+
+@app.command(epilog="Example: neologism inspect words/my-mug/word.safetensors")
+def inspect(
+    file: Annotated[Path, typer.Argument(help="A word's file.")],
+    base: Annotated[str | None, typer.Option(help="Compare with this base instead of the one named in the file.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Tell what is in a word's file: vectors, norms against the vocabulary, nearest words, base, how it was learned."""
+    from neologism.inspecting import inspected
+
+    facts = inspected(file, base)
+    screen.show_facts(facts, console)
+    if as_json:
+        printed(facts)
+
+
+@app.command(epilog="Example: neologism verify words/my-mug")
+def verify(run: Annotated[Path, typer.Argument(help="The folder of a finished run.")], as_json: Json = False) -> None:
+    """Prove that a run changed nothing but its word: hashes of every tensor, and pictures bit for bit."""
+    from neologism.verifying import verify as proved
+
+    verdict = proved(run)
+    screen.show_verdict(verdict, console)
+    if as_json:
+        printed({"untouched": verdict.untouched, "tensors": verdict.tensors, "pictures": verdict.pictures, "changed": verdict.changed})
+    if not verdict.untouched:
+        raise typer.Exit(8)
+
+
+@app.command(epilog="Example: neologism demo --out demo")
+def demo(
+    subject: Annotated[str | None, typer.Option(help="Which of the example subjects to teach.")] = None,
+    out: Annotated[Path, typer.Option(help="Where everything goes.")] = Path("demo"),
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the run.")] = 0,
+) -> None:
+    """Teach the base that ships a thing it has never seen, and draw it in new scenes beside the real one."""
+    from neologism import demonstration
+
+    demonstration.demo(subject, out, seed, console)
+
+
+@app.command(epilog="Example: neologism recipe > mug.toml")
+def recipe() -> None:
+    """Print a recipe with every setting at its default, as TOML."""
+    from neologism.recipe import Recipe, written
+
+    sys.stdout.write(written(Recipe()))
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run a command; an error a user can mend is told in plain words, with its own exit code."""
+    try:
+        guarded(lambda: app(arguments, standalone_mode=True))
+    except NeologismError as error:
+        console.print(f"[red]neologism:[/] {screen.plain(str(error))}", highlight=False, soft_wrap=True)
+        sys.exit(error.exit_code)
+
+
+def guarded(command: Callable[[], Any]) -> None:
+    """Run a command with third parties' chatter off."""
+    import logging
+    import os
+    import warnings
+
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
+    logging.captureWarnings(True)
+    warnings.filterwarnings("ignore", module="(diffusers|transformers|torch|huggingface_hub).*")
+    command()
+
+
+if __name__ == "__main__":
+    main()

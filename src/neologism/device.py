@@ -1,0 +1,72 @@
+"""Which device and precision a run computes with, and why, in words."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+
+from neologism.errors import DeviceError
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Where and how precisely the frozen model computes, and the reason in words."""
+
+    device: torch.device
+    precision: str
+    reason: str
+
+    @contextlib.contextmanager
+    def arithmetic(self) -> Iterator[None]:
+        """Compute in the chosen precision: matrix products in bfloat16, or all in float32."""
+        if self.precision == "fp32":
+            yield
+        else:
+            with torch.autocast(self.device.type, torch.bfloat16):
+                yield
+
+
+def machine(device: str = "auto", precision: str = "auto") -> Machine:
+    """The machine for these settings.
+
+    Raises:
+        DeviceError: the named device is not there or has no name.
+    """
+    chosen, why = chosen_device(device)
+    if precision != "auto":
+        return Machine(chosen, precision, f"{why}; {precision} as asked")
+    if has_fast_bfloat16(chosen):
+        return Machine(chosen, "bf16", f"{why}; bf16, which this processor multiplies natively")
+    return Machine(chosen, "fp32", f"{why}; fp32, since this processor has no native bf16")
+
+
+def chosen_device(name: str) -> tuple[torch.device, str]:
+    """The device of a name, or the best there is, and why."""
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda"), f"the GPU {torch.cuda.get_device_name()}"
+        if torch.backends.mps.is_available():
+            return torch.device("mps"), "the Apple GPU"
+        return torch.device("cpu"), "the CPU, since no GPU was found"
+    try:
+        found = torch.device(name)
+    except RuntimeError:
+        raise DeviceError(f"There is no device {name!r}. Use auto, cpu, cuda, cuda:1 or mps.") from None
+    if found.type == "cuda" and (found.index or 0) >= torch.cuda.device_count():
+        raise DeviceError(
+            f"The device {name!r} was asked for and PyTorch finds {torch.cuda.device_count()} CUDA GPUs. "
+            "Use --device cpu, or install a PyTorch built for your GPU."
+        )
+    return found, f"{name} as asked"
+
+
+def has_fast_bfloat16(device: torch.device) -> bool:
+    """Whether the device multiplies bfloat16 in hardware."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if device.type == "cpu":
+        return bool(torch.backends.cpu.get_cpu_capability() == "AVX512" and torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    return False

@@ -1,0 +1,107 @@
+"""Stable Diffusion 1.x and 2.x, and any model of the same parts: one CLIP text encoder, a U-Net, epsilon or v."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from diffusers import StableDiffusionPipeline
+from torch import Tensor, nn
+
+from neologism.device import Machine
+from neologism.families.model import Conditioning, Encoder
+from neologism.framing import Frame
+from neologism.noise import DiscreteNoise, discrete_noise
+
+# What a text encoder of this width is called in the field's files; any other is the "text" encoder.
+KEYS = {768: "clip_l", 1024: "clip_h", 1280: "clip_g"}
+
+
+@dataclass(frozen=True)
+class StableDiffusion:
+    """A Stable Diffusion, frozen, with the diffusers pipeline that holds its parts."""
+
+    name: str
+    pipe: Any
+    encoders: tuple[Encoder, ...]
+    noise: DiscreteNoise
+    machine: Machine
+    family: str = "stable-diffusion"
+
+    @property
+    def multiple(self) -> int:
+        """Pixels a latent stands for, along a side."""
+        return int(self.pipe.vae_scale_factor)
+
+    @property
+    def size(self) -> int:
+        """The native side in pixels."""
+        return int(self.pipe.unet.config.sample_size) * self.multiple
+
+    def parts(self) -> dict[str, nn.Module]:
+        """Its frozen networks by name."""
+        return {"vae": self.pipe.vae, "text_encoder": self.pipe.text_encoder, "unet": self.pipe.unet}
+
+    @torch.no_grad()
+    def encode(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        """Posterior mean and deviation [n, c, h, w], float32, of pixels [n, 3, h, w] in -1..1."""
+        posterior = self.pipe.vae.encode(pixels.to(self.machine.device)).latent_dist
+        return posterior.mean.float(), posterior.std.float()
+
+    def scale(self, sample: Tensor) -> Tensor:
+        """A posterior sample times the VAE's scaling factor."""
+        return sample * self.pipe.vae.config.scaling_factor
+
+    def condition(self, prompts: Sequence[str], frames: Sequence[Frame] = ()) -> Conditioning:
+        """The last hidden state [n, tokens, width] of the text encoder."""
+        ids = self.encoders[0].ids(prompts).to(self.machine.device)
+        with self.machine.arithmetic():
+            return Conditioning(self.encoders[0].module(ids).last_hidden_state)
+
+    def predict(self, noisy: Tensor, times: Tensor, conditioning: Conditioning) -> Tensor:
+        """The U-Net's answer [n, c, h, w], float32."""
+        with self.machine.arithmetic():
+            return self.pipe.unet(noisy, times, conditioning.context).sample.float()
+
+    @torch.no_grad()
+    def draw(
+        self, prompts: Sequence[str], negatives: Sequence[str], seeds: Sequence[int], steps: int, guidance: float
+    ) -> list[Any]:
+        """One PIL picture a prompt by StableDiffusionPipeline, in float32; each from its own seed."""
+        told, untold = (self.full_context(texts) for texts in (prompts, negatives))
+        generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+        return self.pipe(
+            prompt_embeds=told,
+            negative_prompt_embeds=untold,
+            generator=generators,
+            num_inference_steps=steps,
+            guidance_scale=guidance,
+        ).images
+
+    def full_context(self, prompts: Sequence[str]) -> Tensor:
+        """The text encoder's answer in float32, whatever training computes in."""
+        ids = self.encoders[0].ids(prompts).to(self.machine.device)
+        return self.encoders[0].module(ids).last_hidden_state
+
+
+def opened(folder: str, name: str, machine: Machine) -> StableDiffusion:
+    """The Stable Diffusion in a diffusers folder or of a hub id, frozen."""
+    pipe: Any = StableDiffusionPipeline.from_pretrained(
+        folder, safety_checker=None, feature_extractor=None, requires_safety_checker=False, use_safetensors=True
+    )
+    pipe.set_progress_bar_config(disable=True)
+    return assembled(pipe, name, machine)
+
+
+def assembled(pipe: Any, name: str, machine: Machine) -> StableDiffusion:
+    """The model of a pipeline's parts: frozen, on the machine, its end token known to the text encoder."""
+    pipe.to(machine.device)
+    for part in (pipe.vae, pipe.text_encoder, pipe.unet):
+        part.requires_grad_(False).eval()
+    # A legacy value of 2 makes transformers pool at the highest id, which would be the new word.
+    pipe.text_encoder.config.eos_token_id = pipe.tokenizer.eos_token_id
+    width = int(pipe.text_encoder.config.hidden_size)
+    encoder = Encoder(KEYS.get(width, "text"), pipe.tokenizer, pipe.text_encoder, width)
+    return StableDiffusion(name, pipe, (encoder,), discrete_noise(pipe.scheduler), machine)

@@ -1,0 +1,168 @@
+"""Bytes <-> named tensors and texts: safetensors both ways, torch's zip files (.pt, .bin) for reading only."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import zipfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from neologism.errors import EmbeddingError
+
+LARGEST = 256 * 2**20
+"""Most bytes a word's file may have, packed or unpacked: thousands of times what a word needs."""
+
+READABLE = "a .safetensors file, or a .bin or .pt file of torch 1.6 or later"
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What a file holds, whatever its container."""
+
+    tensors: Mapping[str, Tensor]
+    texts: Mapping[str, str] = field(default_factory=dict[str, str])
+
+
+def read(path: Path) -> Contents:
+    """The tensors and texts in a file, told apart by its first bytes.
+
+    Raises:
+        EmbeddingError: the file is missing, too large, damaged, or of another kind.
+    """
+    content = content_of(path)
+    if content.startswith(b"PK\x03\x04"):
+        return unzipped(content, path)
+    if content[8:9] == b"{":
+        return unpacked(content, path)
+    raise EmbeddingError(f"{path} is {kind(content)}, not a word's file. Give {READABLE}.")
+
+
+def content_of(path: Path) -> bytes:
+    """The file's bytes, when there are not too many."""
+    try:
+        if path.is_dir():
+            raise EmbeddingError(f"{path} is a folder. Give a word's file in it, such as word.safetensors.")
+        if path.stat().st_size > LARGEST:
+            raise too_large(path, path.stat().st_size)
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise EmbeddingError(f"There is no file {path}. Give the path of a word's file: {READABLE}.") from None
+    except OSError as error:
+        raise EmbeddingError(f"{path} cannot be read: {error.strerror or error}. Give a file you may read.") from None
+
+
+def too_large(path: Path, size: int) -> EmbeddingError:
+    """The complaint about a file that holds more than a word can need."""
+    return EmbeddingError(
+        f"{path} holds {size:,} bytes; a word's file has at most {LARGEST:,}. Is it a whole model? Give a word's file."
+    )
+
+
+def kind(content: bytes) -> str:
+    """What bytes that no reader takes seem to be."""
+    if not content:
+        return "empty (0 bytes)"
+    if content.startswith(b"version https://git-lfs"):
+        return "a git-lfs pointer (run `git lfs pull` to get the file itself)"
+    if content.startswith(b"\x80"):
+        return "a bare pickle, which is never opened because it could run code"
+    if content.startswith(b"\x89PNG"):
+        return "a PNG picture"
+    return "of a kind unknown here"
+
+
+def damaged(path: Path, error: Exception) -> EmbeddingError:
+    """The complaint about a file that begins well and then breaks down."""
+    reason = str(error).strip().partition("\n")[0] or type(error).__name__
+    return EmbeddingError(f"{path} is damaged: {reason}. It must be a whole file; copy or download it again.")
+
+
+def unpacked(content: bytes, path: Path) -> Contents:
+    """The tensors and metadata of a safetensors file, in the order of their names."""
+    try:
+        tensors = safetensors.torch.load(content)
+        header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+    except Exception as error:  # the reader and the dtype table fail in many ways on bad bytes; all mean the same
+        raise damaged(path, error) from None
+    return Contents(dict(sorted(tensors.items())), header.get("__metadata__") or {})
+
+
+def packed(contents: Contents) -> bytes:
+    """A safetensors file. Metadata is put in order, for the library writes it in a different one each time.
+
+    Raises:
+        EmbeddingError: a name or text cannot be written as UTF-8.
+    """
+    tensors = {name: tensor.contiguous() for name, tensor in contents.tensors.items()}
+    try:
+        content = safetensors.torch.save(tensors, dict(contents.texts))
+    except UnicodeError as error:
+        raise EmbeddingError(f"A text cannot be written: {error}. Use characters that UTF-8 has.") from None
+    length = int.from_bytes(content[:8], "little")
+    header = json.loads(content[8 : 8 + length])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text + content[8 + length :]
+
+
+def unzipped(content: bytes, path: Path) -> Contents:
+    """The tensors and texts of a torch zip file, through torch's reader that builds tensors and runs nothing."""
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            size = sum(part.file_size for part in archive.infolist())
+    except Exception as error:  # a broken list of parts raises more than BadZipFile, such as UnicodeDecodeError
+        raise damaged(path, error) from None
+    if size > LARGEST:
+        raise too_large(path, size)
+    try:
+        found: Any = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    except Exception as error:  # a broken pickle may end in almost any exception; none of them is our bug
+        raise refused(path, error) from None
+    return flat(found, path)
+
+
+def refused(path: Path, error: Exception) -> EmbeddingError:
+    """The complaint about a pickle that asks for code, or about one that is merely broken."""
+    asked = re.search(r"Unsupported (?:global|class|operand)[:\s]+(?:GLOBAL )?(\S+)", str(error), re.IGNORECASE)
+    if asked is None:
+        return damaged(path, error)
+    return EmbeddingError(
+        f"{path} asks for {asked[1]}, and only tensors, texts and numbers are allowed: nothing in it was run. "
+        f"Give a .safetensors file of the same word."
+    )
+
+
+def flat(found: Any, path: Path) -> Contents:
+    """Nested mappings as one level, names joined by dots: {"a": {"b": tensor}} has the tensor "a.b"."""
+    tensors: dict[str, Tensor] = {}
+    texts: dict[str, str] = {}
+    for name, value in leaves(found, ""):
+        if not isinstance(value, Tensor):
+            texts[name] = str(value)
+        elif value.layout != torch.strided or value.numel() * value.element_size() > LARGEST:
+            # a tensor may claim, by strides of 0, far more numbers than the file has
+            raise EmbeddingError(
+                f"{path} holds {name!r} of shape {list(value.shape)}: a word has small dense tensors. Give another."
+            )
+        else:
+            tensors[name] = value.detach()
+    return Contents(tensors, texts)
+
+
+def leaves(value: Any, name: str) -> Iterator[tuple[str, Any]]:
+    """Every value that is not a mapping, with the names that lead to it."""
+    if not isinstance(value, Mapping):
+        yield name, value
+        return
+    for key, inner in cast("Mapping[object, Any]", value).items():
+        yield from leaves(inner, f"{name}.{key}" if name else str(key))

@@ -1,0 +1,35 @@
+"""Generated pictures as files."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from PIL import Image
+
+from neologism.contact import contact_sheet
+from neologism.errors import RunError
+from neologism.families import open_model
+from neologism.generation import generate
+from neologism.run import keep_image, slug
+
+
+def draw_to_files(
+    prompt: str, words: Sequence[Path], base: str, seeds: Sequence[int], steps: int, guidance: float, negative: str, device: str, out: Path
+) -> list[Path]:
+    """Draw a prompt and write the pictures: into the folder `out`, or all into one sheet where `out` ends in .png."""
+    if out.suffix and out.suffix.lower() != ".png":
+        raise RunError(f"--out {out} ends in {out.suffix}; pictures are written as .png, or into a folder. Give one of these.")
+    model = open_model(base, device, "fp32")
+    images = generate(model, prompt, list(words), seeds, steps, guidance, negative)
+    if out.suffix:
+        keep_image(images[0] if len(images) == 1 else contact_sheet([(prompt, images)]), out)
+        return [out]
+    return keep_all(images, [out / f"{slug(prompt)[:60]}-{seed}.png" for seed in seeds])
+
+
+def keep_all(images: Sequence[Image.Image], files: Sequence[Path]) -> list[Path]:
+    """Write each image to its file."""
+    for image, file in zip(images, files, strict=True):
+        keep_image(image, file)
+    return list(files)

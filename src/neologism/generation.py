@@ -1,0 +1,44 @@
+"""Pictures of prompts with learned words in them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from PIL import Image
+
+from neologism.embedding import Embedding
+from neologism.errors import WordError
+from neologism.families import Model, open_model
+from neologism.formats import load
+from neologism.vocabulary import taught
+
+AT_ONCE = 8  # pictures a pass, so that many prompts do not need much memory
+
+
+def generate(
+    model: Model | str,
+    prompts: Sequence[str] | str,
+    words: Sequence[Embedding | str | Path] = (),
+    seeds: Sequence[int] = (0,),
+    steps: int = 25,
+    guidance: float = 5.0,
+    negative: str = "",
+) -> list[Image.Image]:
+    """One picture for every prompt and seed, prompt by prompt; each has its own generator, so it depends on no other.
+
+    Raises:
+        WordError: a prompt is too long, or steps or guidance make no picture.
+    """
+    if steps < 1 or guidance < 0:
+        raise WordError(f"Found {steps} steps and guidance {guidance}; at least 1 step and a guidance of 0 or more are allowed.")
+    opened = open_model(model) if isinstance(model, str) else model
+    asked = [prompts] if isinstance(prompts, str) else list(prompts)
+    embeddings = [word if isinstance(word, Embedding) else load(word) for word in words]
+    wanted = [(prompt, seed) for prompt in asked for seed in seeds]
+    drawn: list[Image.Image] = []
+    with taught(opened, embeddings):
+        for first in range(0, len(wanted), AT_ONCE):
+            told, chosen = zip(*wanted[first : first + AT_ONCE], strict=True)
+            drawn += opened.draw(told, [negative] * len(told), chosen, steps, guidance)
+    return drawn

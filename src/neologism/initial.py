@@ -1,0 +1,110 @@
+"""Where a word's vectors start: a word, a phrase, small random numbers, or the vocabulary's best by denoising loss."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from neologism.batches import Batch, counted, generator, joined
+from neologism.errors import WordError
+from neologism.families.model import Encoder, Model
+from neologism.objective import loss
+from neologism.vocabulary import known_rows, taught, whole_words
+
+# The search: how many candidates each round begins with, and on how many probes each is tried.
+ROUNDS = ((1500, 2), (96, 8), (12, 32))
+AT_ONCE = 96  # samples a forward pass, at most
+
+
+@dataclass(frozen=True)
+class Start:
+    """First vectors {encoder key: [n, width]}, float32, and where they are from, in words."""
+
+    vectors: dict[str, Tensor]
+    told: str
+
+
+def start(model: Model, like: str, count: int, seed: int, probes: Batch) -> Start:
+    """The first vectors for a `like`: a word, a phrase, "auto", "normal" or "uniform".
+
+    `probes` are fixed samples of the word's pictures, on which "auto" tries the vocabulary.
+
+    Raises:
+        WordError: the phrase has no tokens.
+    """
+    if like in ("normal", "uniform"):
+        return Start({e.key: small_random(e, like, count, seed) for e in model.encoders}, f"small random numbers ({like})")
+    chosen = best_word(model, probes) if like == "auto" else like
+    vectors = {encoder.key: of_phrase(encoder, chosen, count, seed) for encoder in model.encoders}
+    return Start(vectors, chosen)
+
+
+def small_random(encoder: Encoder, law: str, count: int, seed: int) -> Tensor:
+    """Random rows [count, width] with the deviation of the vocabulary's numbers."""
+    chance, deviation = generator(seed, "start", encoder.key), float(known_rows(encoder).std())
+    if law == "normal":
+        return torch.randn(count, encoder.width, generator=chance) * deviation
+    return (torch.rand(count, encoder.width, generator=chance) * 2 - 1) * deviation * 3**0.5
+
+
+def of_phrase(encoder: Encoder, phrase: str, count: int, seed: int) -> Tensor:
+    """The phrase's rows where they are as many as wanted, else their mean, a little apart from one another."""
+    ids = encoder.tokens(phrase)
+    if not ids:
+        raise WordError(f"The start {phrase!r} has no tokens. Give --like a word or phrase, auto, normal or uniform.")
+    rows = known_rows(encoder)[ids].cpu()
+    if len(rows) == count:
+        return rows.clone()
+    apart = torch.randn(count, encoder.width, generator=generator(seed, "apart", encoder.key))
+    return rows.mean(0) + (apart * known_rows(encoder).std().cpu() * 0.1 if count > 1 else 0)
+
+
+def best_word(model: Model, probes: Batch) -> str:
+    """The vocabulary's word that explains the pictures best: lowest denoising loss, found by successive halving."""
+    encoder = model.encoders[0]
+    names = [name.removesuffix("</w>").lstrip("▁") for name in encoder.tokenizer.convert_ids_to_tokens(whole_words(encoder))]
+    if not names:
+        raise WordError("The model's vocabulary has no whole words to start from. Give --like a word, normal or uniform.")
+    chance = torch.randperm(len(names), generator=generator(0, "candidates")).tolist()
+    left = [names[i] for i in chance]
+    for most, tried in ROUNDS:
+        left = left[:most]
+        losses = word_losses(model, left, part_of(probes, tried))
+        left = [left[i] for i in losses.argsort().tolist()]
+    return left[0]
+
+
+def part_of(batch: Batch, count: int) -> Batch:
+    """The first samples of a batch, taken round by round."""
+    rows = slice(0, min(count, len(batch)))
+    tensors = (getattr(batch, name)[rows] for name in ("clean", "noise", "times", "masks"))
+    return Batch(*tensors, batch.prompts[rows], batch.frames[rows])
+
+
+def worded(batch: Batch, word: str) -> Batch:
+    """The batch with each prompt's {} filled by a word."""
+    prompts = tuple(prompt.replace("{}", word) for prompt in batch.prompts)
+    return Batch(batch.clean, batch.noise, batch.times, batch.masks, prompts, batch.frames)
+
+
+@torch.no_grad()
+def word_losses(model: Model, words: Sequence[str], probes: Batch) -> Tensor:
+    """The mean loss [words] of the probes under each word."""
+    words_at_once = max(1, AT_ONCE // len(probes))
+    found: list[Tensor] = []
+    for first in range(0, len(words), words_at_once):
+        some = words[first : first + words_at_once]
+        each = loss(model, joined([worded(probes, word) for word in some]))
+        found.append(each.view(len(some), -1).mean(1).cpu())
+    return torch.cat(found)
+
+
+@torch.no_grad()
+def rows_loss(model: Model, vectors: dict[str, Tensor], probes: Batch) -> float:
+    """The mean loss of the probes under a word of these vectors."""
+    word = f"<probe-{counted('probe') % 10**6}>"
+    with taught(model, {word: vectors}):
+        return float(loss(model, worded(probes, word)).mean())

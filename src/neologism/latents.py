@@ -1,0 +1,131 @@
+"""Pictures through the VAE, once: posterior mean and deviation, kept by content."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from neologism.errors import ModelError
+from neologism.families.model import Model
+from neologism.framing import FRAMING, Frame, framed
+from neologism.photos import Photo
+
+
+@dataclass(frozen=True)
+class Latents:
+    """What training knows of the pictures of a word.
+
+    Attributes:
+        mean, std: [n, c, h, w], float32, unscaled: the posterior of each picture, mirrored ones behind the others.
+        masks: [n, 1, h, w], float32, 0..1: where to learn; all ones without masks.
+        frames: how each was cropped.
+        photos: which photo each row shows.
+        found: how many photos were encoded already.
+    """
+
+    mean: Tensor
+    std: Tensor
+    masks: Tensor
+    frames: tuple[Frame, ...]
+    photos: tuple[int, ...]
+    found: int
+
+    def __len__(self) -> int:
+        return len(self.mean)
+
+
+def fingerprint(module: nn.Module) -> str:
+    """The sha256 of a network's tensors, names included."""
+    whole = hashlib.sha256()
+    for name, digest in tensor_hashes(module).items():
+        whole.update(f"{name} {digest}\n".encode())
+    return whole.hexdigest()
+
+
+def tensor_hashes(module: nn.Module) -> dict[str, str]:
+    """The sha256 of each of a network's tensors, by name, over its raw bytes."""
+    return {name: hashlib.sha256(raw(tensor)).hexdigest() for name, tensor in sorted(module.state_dict().items())}
+
+
+def raw(tensor: Tensor) -> memoryview:
+    """A tensor's bytes."""
+    return memoryview(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+
+
+def cache_folder() -> Path:
+    """Where encoded pictures are kept between runs: NEOLOGISM_CACHE, or the user's cache folder."""
+    named = os.environ.get("NEOLOGISM_CACHE")
+    return Path(named) if named else Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "neologism"
+
+
+def cached(model: Model, photos: Sequence[Photo], side: int, mirror: bool, masks: bool) -> Latents:
+    """The photos' posteriors, from the cache or from the VAE.
+
+    Raises:
+        ModelError: the VAE answers NaN or infinity.
+    """
+    vae = fingerprint(model.parts()["vae"])
+    rows, frames, origin, found = [], [], [], 0
+    for mirrored in (False, True) if mirror else (False,):
+        for number, photo in enumerate(photos):
+            row, frame, known = one(model, photo, side, mirrored, masks, vae)
+            rows.append(row)
+            frames.append(frame)
+            origin.append(number)
+            found += known and not mirrored
+    mean, std, mask = (torch.stack([row[key] for row in rows]) for key in ("mean", "std", "mask"))
+    return Latents(mean, std, mask, tuple(frames), tuple(origin), found)
+
+
+def one(
+    model: Model, photo: Photo, side: int, mirrored: bool, masks: bool, vae: str
+) -> tuple[dict[str, Tensor], Frame, bool]:
+    """One photo's mean, std and mask, how it was framed, and whether it was in the cache."""
+    shown = framed(photo, side, mirrored)
+    key = hashlib.sha256(f"{photo.sha256} {FRAMING} {side} {mirrored} {vae} {model.machine.device.type}".encode()).hexdigest()
+    file = cache_folder() / "latents" / f"{key}.safetensors"
+    row = kept(file)
+    known = row is not None
+    if row is None:
+        row = encoded(model, photo, shown.pixels)
+        keep(row, file)
+    size = row["mean"].shape[1:]
+    whole = torch.ones(1, *size)
+    mask = whole if shown.mask is None or not masks else torch.nn.functional.adaptive_avg_pool2d(shown.mask, size)
+    return row | {"mask": mask}, shown.frame, known
+
+
+def encoded(model: Model, photo: Photo, pixels: Tensor) -> dict[str, Tensor]:
+    """The posterior of one picture, checked."""
+    mean, std = model.encode(pixels.unsqueeze(0))
+    if not (torch.isfinite(mean).all() and torch.isfinite(std).all()):
+        raise ModelError(f"The VAE of {model.name} answers NaN or infinity for {photo.path}. Use --precision fp32, or another VAE.")
+    return {"mean": mean[0].cpu(), "std": std[0].cpu()}
+
+
+def kept(file: Path) -> dict[str, Tensor] | None:
+    """What the cache holds, or None where it holds nothing that can be read."""
+    try:
+        row = load_file(file)
+    except (OSError, SafetensorError):
+        return None
+    return row if set(row) == {"mean", "std"} else None
+
+
+def keep(row: dict[str, Tensor], file: Path) -> None:
+    """Put into the cache; a cache that cannot be written only costs time."""
+    partial = file.with_suffix(f".{os.getpid()}.partial")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        save_file(row, partial)
+        os.replace(partial, file)
+    except (OSError, SafetensorError):
+        partial.unlink(missing_ok=True)

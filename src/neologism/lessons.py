@@ -1,0 +1,170 @@
+"""One word being learned: its rows, what it sees, its own seed, optimizer, step and stop."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from neologism import batches, initial, optimizer, stopping
+from neologism.batches import Batch, Said
+from neologism.embedding import Embedding
+from neologism.errors import RunError
+from neologism.events import Step, Warned
+from neologism.families.model import Model
+from neologism.latents import Latents
+from neologism.methods import inversion
+from neologism.recipe import Recipe
+from neologism.vocabulary import known_rows, nearest
+
+PROBES = 32  # fixed samples for the start search; the first 16 of them tell when to stop
+COOLER = 0.3  # the rate after a breakdown, as a share of that before
+
+
+@dataclass
+class Lesson:
+    """The whole state of one word's learning. What `state` returns is all that a resumed run needs."""
+
+    word: str
+    latents: Latents
+    said: Said
+    recipe: Recipe
+    model: Model
+    start: initial.Start
+    template: str
+    step: int = 0
+    done: str | None = None
+    cooled: float = 1.0
+    probes: list[float] = field(default_factory=list[float])
+    rows: dict[str, nn.Parameter] = field(default_factory=dict[str, nn.Parameter])
+
+    def __post_init__(self) -> None:
+        self.rows = inversion.rows(self.start.vectors)
+        self.adamw = optimizer.adamw(list(self.rows.values()), self.recipe.weight_decay)
+        self.typical = {e.key: known_rows(e) for e in self.model.encoders}
+        self.lengths = {key: float(rows.norm(dim=1).mean()) for key, rows in self.typical.items()}
+        self.unit = float(next(iter(self.typical.values())).pow(2).mean().sqrt())
+        self.good = self.state()
+
+    def batch(self, part: int) -> Batch:
+        """What the word sees in this step, part by part where gradients are summed."""
+        number = self.step * self.recipe.accumulate + part
+        return batches.draw(self.model, self.latents, self.said, self.recipe.seed, number, self.recipe.batch, self.recipe.times)
+
+    def rate(self) -> float:
+        """The learning rate of this step, in numbers of a row."""
+        share = optimizer.rate(self.recipe.schedule, self.step / self.recipe.steps)
+        return self.recipe.learning_rate * self.unit * share * self.cooled
+
+    def update(self, loss: float) -> Step | Warned:
+        """Move the rows by their gradients, and tell what happened."""
+        rows, rate = list(self.rows.values()), self.rate()
+        gradient = optimizer.gradient_norm(rows)
+        if not (math.isfinite(loss) and math.isfinite(gradient)):
+            return self.fall_back(f"loss {loss}, gradient {gradient}")
+        optimizer.shorten_gradient(rows, gradient, self.recipe.clip)
+        for group in self.adamw.param_groups:
+            group["lr"] = rate
+        self.adamw.step()
+        self.adamw.zero_grad()
+        for key, tensor in self.rows.items():
+            optimizer.keep_length(tensor, self.recipe.norm, self.lengths[key], rate / self.unit)
+        if not all(bool(torch.isfinite(tensor).all()) for tensor in rows):
+            return self.fall_back("rows that are not finite")
+        self.step += 1
+        return self.told(loss, rate, gradient)
+
+    def fall_back(self, found: str) -> Warned:
+        """Go back to the last good state with a lower rate; the second time, give up.
+
+        Raises:
+            RunError: it broke down again.
+        """
+        if self.cooled < 1.0:
+            raise RunError(
+                f"Learning {self.word} broke down twice at step {self.step} ({found}). "
+                "Lower --learning-rate, or use --precision fp32; the last checkpoint is kept."
+            )
+        broken = self.step
+        self.load(self.good)
+        self.cooled = COOLER
+        return Warned(f"{self.word}: {found} at step {broken}; back to step {self.step} with {COOLER:g} of the learning rate.")
+
+    def told(self, loss: float, rate: float, gradient: float) -> Step:
+        """This step as an event; the probe is taken when due."""
+        key, rows = next(iter(self.rows.items()))
+        probe = self.probe() if self.step % self.recipe.probe_every == 0 or self.step >= self.recipe.steps else None
+        self.decide()
+        encoder = self.model.encoders[0]
+        near = nearest(encoder, rows.mean(0, keepdim=True))[0]
+        cosine = torch.nn.functional.cosine_similarity(rows.mean(0), self.start.vectors[key].mean(0), dim=0)
+        norm = float(rows.detach().norm(dim=1).mean())
+        names = tuple(neighbour.word for neighbour in near)
+        return Step(self.word, self.step, self.recipe.steps, loss, rate, gradient, norm, float(cosine), names, probe, 0.0)
+
+    def probe(self) -> float:
+        """The loss on the fixed probes, remembered."""
+        first_half = initial.part_of(self.probe_batch(), PROBES // 2)
+        self.probes.append(initial.rows_loss(self.model, self.vectors(), first_half))
+        return self.probes[-1]
+
+    def probe_batch(self) -> Batch:
+        """Fixed samples of the word's pictures, the same at every step of every run of this seed."""
+        return probe_batch(self.model, self.latents, self.template, self.recipe)
+
+    def decide(self) -> None:
+        """Set `done` where the word is learned."""
+        if self.step >= self.recipe.steps:
+            self.done = f"all {self.recipe.steps} steps done"
+        else:
+            rule, patience, wanted = self.recipe.stop, self.recipe.patience, self.recipe.gain_wanted
+            self.done = stopping.reason_to_stop(rule, self.probes, patience, wanted)
+
+    def vectors(self) -> dict[str, Tensor]:
+        """The rows as they are, apart from the graph."""
+        return {key: tensor.detach().clone() for key, tensor in self.rows.items()}
+
+    def embedding(self) -> Embedding:
+        """The word as it is now, with where it came from; nothing in it depends on the clock."""
+        facts = {"start": self.start.told, "step": str(self.step), "seed": str(self.recipe.seed)}
+        return Embedding(self.word, self.vectors(), self.model.name, facts)
+
+    def state(self) -> dict[str, Any]:
+        """Everything that decides what comes next."""
+        moments = {
+            f"{key}.{name}": value.clone()
+            for key, tensor in self.rows.items()
+            for name, value in self.adamw.state[tensor].items()
+        }
+        rows = {f"{key}.rows": tensor.detach().clone() for key, tensor in self.rows.items()}
+        starts = {f"{key}.start": tensor.clone() for key, tensor in self.start.vectors.items()}
+        numbers = {"step": self.step, "cooled": self.cooled, "probes": list(self.probes), "told": self.start.told, "done": self.done}
+        return {"tensors": rows | starts | moments, "numbers": numbers}
+
+    @torch.no_grad()
+    def load(self, state: dict[str, Any]) -> None:
+        """Take up a state."""
+        tensors, numbers = state["tensors"], state["numbers"]
+        self.start = initial.Start({key: tensors[f"{key}.start"] for key in self.rows}, numbers["told"])
+        self.adamw.state.clear()
+        for key, tensor in self.rows.items():
+            tensor.copy_(tensors[f"{key}.rows"])
+            tensor.grad = None
+            kept = {name: tensors[f"{key}.{name}"].clone() for name in ("step", "exp_avg", "exp_avg_sq") if f"{key}.{name}" in tensors}
+            if kept:
+                self.adamw.state[tensor] = kept
+        self.step, self.cooled, self.done = numbers["step"], numbers["cooled"], numbers["done"]
+        self.probes = list(numbers["probes"])
+        self.good = state
+
+
+def probe_batch(model: Model, latents: Latents, template: str, recipe: Recipe) -> Batch:
+    """Fixed samples of a word's pictures, spread over times, the prompt's word left open."""
+    drawn = [
+        batches.draw(model, latents, lambda _, __: template, batches.counted(recipe.seed, "probes"), part, 2, recipe.times)
+        for part in range(PROBES // 2)
+    ]
+    return batches.joined(drawn)

@@ -1,0 +1,201 @@
+"""Every setting of a run, in one frozen object that reads and writes TOML."""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from neologism.errors import RecipeError
+
+Words = tuple[str, ...]
+
+
+class Recipe(BaseModel):
+    """Everything that decides what a training run learns. The text under a field is its help everywhere."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    # what is learned
+    pictures: Words = ()
+    """Folders (or archives, or single files) of pictures, one for each word."""
+    words: Words = ()
+    """The new words, one for each folder of pictures, such as "<my-mug>"."""
+    like: Words = ("auto",)
+    """Where the vectors start: a word or phrase the model knows, "auto" (the best found by denoising loss), "normal" or "uniform" (small random). One for all, or one for each word."""
+    start_from: Words = Field(default=(), alias="from")
+    """Files of words learned earlier, to go on from. One for each word, or none."""
+    base: str = "emoji"
+    """The model: "emoji" (it ships), a diffusers folder, or a hub id."""
+    kind: Literal["object", "style"] = "object"
+    """What the pictures show: an object, or the style in which they are made."""
+    vectors: int = Field(1, ge=1, le=64)
+    """How many vectors a word gets; more hold more detail and leave less room in the prompt."""
+
+    # pictures
+    side: int | None = Field(None, ge=16, le=4096)
+    """Side of the training pictures in pixels; the model's own where not given."""
+    mirror: bool = False
+    """Also show each picture mirrored (not for things with writing or a left and a right)."""
+    masks: bool = True
+    """Learn only inside the mask of a picture that has one (transparency, or a file NAME.mask.png)."""
+
+    # captions
+    captions: Literal["auto", "templates", "files"] = "auto"
+    """Where prompts come from: a text file beside each picture where there is one ("auto"), templates only, or files only."""
+    drop_caption: float = Field(0.0, ge=0, le=1)
+    """Share of samples whose prompt is the word alone."""
+
+    # steps
+    steps: int = Field(250, ge=1)
+    """Most optimizer steps a word may take."""
+    batch: int = Field(8, ge=1)
+    """Pictures per word and step."""
+    accumulate: int = Field(1, ge=1)
+    """Batches whose gradients are summed before each step."""
+    learning_rate: float = Field(0.5, gt=0)
+    """Top learning rate, as a share of the vocabulary's typical number (root mean square), so that one value suits every base."""
+    schedule: Literal["hot_then_cold", "cosine", "constant"] = "hot_then_cold"
+    """How the rate falls: level then down to a tenth by a cosine, cosine from the start, or not at all."""
+    weight_decay: float = Field(0.0, ge=0)
+    """AdamW's weight decay on the new rows."""
+    clip: float | None = Field(1.0, gt=0)
+    """Largest norm of a word's gradient; a longer one is shortened to it."""
+    norm: Literal["free", "drawn", "fixed"] = "free"
+    """What keeps the rows' length: nothing, a pull to the vocabulary's mean length, or that length exactly."""
+
+    # noise
+    times: tuple[float, float] = (0.3, 1.0)
+    """From which part of the noise scale times are drawn: 0 is a clean picture, 1 is noise alone."""
+    weighting: Literal["even", "min_snr"] = "even"
+    """How samples at different noise count: all the same, or by min-SNR with gamma 5."""
+
+    # when it is learned
+    stop: Literal["steps", "converged", "similar"] = "steps"
+    """When a word is learned: after `steps`; when the paired probe stops falling; or when it has gained `gain_wanted`."""
+    gain_wanted: float = Field(0.3, gt=0, lt=1)
+    """For stop = "similar": the share of the start word's probe loss that must be gone."""
+    patience: int = Field(3, ge=1)
+    """For stop = "converged": how many probes in a row may bring less than 0.5 % before the word counts as learned."""
+    probe_every: int = Field(25, ge=1)
+    """Steps between probes of the loss on fixed pictures, times and noise."""
+
+    # the machine
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """Arithmetic of the frozen model; the rows are always float32. "auto" measures nothing and says what it chose and why."""
+    device: str = "auto"
+    """"auto", "cpu", "cuda", "cuda:1" or "mps"."""
+    gradient_checkpointing: bool = False
+    """Compute activations twice to save memory."""
+
+    # what is kept
+    seed: int = Field(0, ge=0, lt=2**63)
+    """Decides every random number of the run."""
+    checkpoint_every: int = Field(50, ge=1)
+    """Steps between checkpoints; a crash loses at most the steps since the last one."""
+    preview_every: int = Field(0, ge=0)
+    """Steps between previews; 0 draws them only at the start and at the end."""
+    preview_prompts: Words = ("a {}", "a {} on a blue background", "a small {} on a green background", "a red {}")
+    """Prompts drawn as previews, {} standing for the word; the same seeds every time."""
+
+    @field_validator("pictures", "words", "like", "start_from", mode="before")
+    @classmethod
+    def one_or_many(cls, value: Any) -> Any:
+        """A single text counts as a list of one."""
+        return (value,) if isinstance(value, str) else value
+
+    @field_validator("times")
+    @classmethod
+    def ordered_times(cls, value: tuple[float, float]) -> tuple[float, float]:
+        """Times lie in 0..1, the lower first."""
+        if not 0 <= value[0] < value[1] <= 1:
+            raise ValueError(f"found {value[0]} to {value[1]}; two numbers in 0..1 are allowed, the lower first")
+        return value
+
+    @model_validator(mode="after")
+    def one_start_each(self) -> Recipe:
+        """As many pictures as words, one `like` for all or for each."""
+        if len(self.pictures) != len(self.words):
+            raise ValueError(f"found {len(self.words)} words for {len(self.pictures)} folders of pictures; give each folder its word")
+        if len({word.lower() for word in self.words}) < len(self.words):
+            raise ValueError("two words are the same; case does not tell words apart")
+        for name, given in (("like", self.like), ("from", self.start_from)):
+            if len(given) not in (0, 1, len(self.words)):
+                raise ValueError(f"found {len(given)} of {name!r} for {len(self.words)} words; give one for all or one for each")
+        return self
+
+    @property
+    def starts(self) -> Words:
+        """The `like` of each word."""
+        return self.like * len(self.words) if len(self.like) == 1 else self.like
+
+
+FIELDS = {(field.alias or name): name for name, field in Recipe.model_fields.items()}
+
+
+def recipe(**settings: Any) -> Recipe:
+    """A Recipe from settings by name.
+
+    Raises:
+        RecipeError: a name is unknown (with the nearest known one) or a value is out of range; all mistakes at once.
+    """
+    unknown = [name for name in settings if name not in FIELDS and name not in FIELDS.values()]
+    if unknown:
+        raise RecipeError("\n".join(unknown_setting(name) for name in unknown))
+    renamed = {next((a for a, n in FIELDS.items() if n == name), name): value for name, value in settings.items()}
+    try:
+        return Recipe(**renamed)
+    except ValidationError as error:
+        raise RecipeError("\n".join(told(mistake) for mistake in error.errors())) from None
+
+
+def unknown_setting(name: str) -> str:
+    """What is said of a setting nobody knows."""
+    near = difflib.get_close_matches(name, FIELDS, n=1)
+    hint = f"Did you mean {near[0]!r}?" if near else f"Known are: {', '.join(FIELDS)}."
+    return f"There is no setting {name!r}. {hint}"
+
+
+def told(mistake: Any) -> str:
+    """One of pydantic's complaints as a sentence."""
+    name = ".".join(str(part) for part in mistake["loc"]) or "recipe"
+    text = str(mistake["msg"]).removeprefix("Value error, ")
+    return f"{name}: {text[0].lower()}{text[1:]}" + (f" (found {mistake['input']!r})." if mistake["loc"] else ".")
+
+
+def read(path: Path) -> dict[str, Any]:
+    """The settings in a TOML file.
+
+    Raises:
+        RecipeError: the file is missing or is not TOML.
+    """
+    try:
+        return tomllib.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        raise RecipeError(f"There is no recipe at {path}. Give --recipe a TOML file of settings.") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise RecipeError(f"{path} is not TOML: {error}. Mend that line; `neologism recipe` prints a complete example.") from None
+
+
+def written(settings: Recipe) -> str:
+    """The recipe as TOML that `read` takes back; settings that are None are left out."""
+    return "\n".join(
+        f"{name} = {literal(value)}"
+        for name, value in settings.model_dump(by_alias=True, mode="json").items()
+        if value is not None
+    ) + "\n"
+
+
+def literal(value: Any) -> str:
+    """A text, number, truth value or list as TOML writes it."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, list):
+        return "[" + ", ".join(literal(part) for part in value) + "]"  # pyright: ignore[reportUnknownVariableType]
+    if isinstance(value, str):
+        escaped = "".join(f"\\u{ord(c):04x}" if ord(c) < 32 or ord(c) == 127 else c for c in value.replace("\\", "\\\\").replace('"', '\\"'))
+        return f'"{escaped}"'
+    return repr(value)

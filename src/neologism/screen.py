@@ -1,0 +1,148 @@
+"""What the user sees in the terminal."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, TaskID, TextColumn
+from rich.table import Table
+
+from neologism.events import Cached, Checkpoint, Event, Finished, Opened, Picture, Started, Step, Warned
+
+if TYPE_CHECKING:
+    from neologism.checking import Checked
+    from neologism.verifying import Verdict
+
+
+def plain(text: str) -> str:
+    """A text with nothing in it that rich would take for markup."""
+    return escape(text)
+
+
+class Interrupted:
+    """Whether Ctrl-C was typed: the first asks to save and stop, the second aborts."""
+
+    asked = False
+
+    def __call__(self, *_: object) -> None:
+        """Note the first, raise at the second."""
+        if self.asked:
+            raise KeyboardInterrupt
+        self.asked = True
+
+
+@contextmanager
+def polite_interrupt() -> Iterator[Interrupted]:
+    """Note Ctrl-C instead of dying of it, until the block ends."""
+    interrupted = Interrupted()
+    previous = None
+    with suppress(ValueError):  # not in the main thread: leave signals alone
+        previous = signal.signal(signal.SIGINT, interrupted)
+    try:
+        yield interrupted
+    finally:
+        if previous is not None:
+            signal.signal(signal.SIGINT, previous)
+
+
+def follow(events: Iterator[Event], console: Console) -> list[Finished]:
+    """Show a run's events as they happen; the finished words. Ctrl-C saves and stops."""
+    finished: list[Finished] = []
+    columns = (TextColumn("{task.description}"), BarColumn(bar_width=16), TextColumn("{task.fields[facts]}"))
+    with polite_interrupt() as interrupted, Progress(*columns, console=console) as progress:
+        tasks: dict[str, TaskID] = {}
+        for event in events:
+            if isinstance(event, Step):
+                show_step(event, progress, tasks)
+            elif isinstance(event, Finished):
+                finished.append(event)
+            else:
+                show_event(event, progress.console)
+            if interrupted.asked:
+                events.close()  # type: ignore[attr-defined]
+                progress.console.print("[yellow]stopped and saved;[/] type the same command to go on, or Ctrl-C to abort next time")
+                raise SystemExit(130)
+    for event in finished:
+        show_finished(event, console)
+    return finished
+
+
+def show_step(event: Step, progress: Progress, tasks: dict[str, TaskID]) -> None:
+    """One line a word, renewed at each step."""
+    if event.word not in tasks:
+        tasks[event.word] = progress.add_task(plain(event.word), total=event.steps, facts="")
+    near = " ".join(event.nearest[:2])
+    facts = (
+        f"{event.step}/{event.steps}  loss {event.loss:.3f}  norm {event.norm:.2f}  "
+        f"cos {event.cosine:+.2f}  near {near}  {event.seconds_left:.0f} s left"
+    )
+    progress.update(tasks[event.word], completed=event.step, facts=plain(facts))
+
+
+def show_event(event: Event, console: Console) -> None:
+    """A line for what is worth one."""
+    match event:
+        case Opened():
+            line = f"base [bold]{plain(event.base)}[/] ({event.family}) on {plain(event.reason)}"
+        case Cached():
+            line = f"{plain(event.word)}: {event.pictures} pictures encoded ({event.found} from the cache)"
+        case Started():
+            verb = "goes on at step" if event.step else "starts from"
+            line = f"{plain(event.word)}: {verb} {event.step if event.step else repr(event.start)}"
+        case Warned():
+            line = f"[yellow]note:[/] {plain(event.text)}"
+        case Checkpoint() | Picture() | Step() | Finished():
+            return
+    console.print(line, highlight=False, soft_wrap=True)
+
+
+def show_finished(event: Finished, console: Console) -> None:
+    """What was made, where it is and what to type next."""
+    console.print(f"\n[green]learned[/] [bold]{plain(event.word)}[/] in {event.seconds:.0f} s ({plain(event.reason)})", highlight=False)
+    for name, path in (("word", event.file), ("pictures", event.sheet)):
+        console.print(f"  {name:9} {path}", highlight=False, soft_wrap=True)
+    quoted = f"'a {event.word} on a blue background'"
+    for line in (f"neologism generate {quoted} --word {event.file}", f"neologism verify {event.file.parent}"):
+        console.print(f"  [dim]next[/]      {plain(line)}", highlight=False, soft_wrap=True)
+
+
+def show_checked(checked: Checked, out: Path | None, console: Console) -> None:
+    """The pictures as training would see them."""
+    table = Table("picture", "size", "caption", "verdict", box=None)
+    for photo in checked.photos:
+        table.add_row(plain(photo.path.name), f"{photo.size[0]} x {photo.size[1]}", plain(photo.caption or "-"), "[green]fit[/]")
+    for unfit in checked.unfit:
+        table.add_row(plain(unfit.path.name), "-", "-", f"[red]left out:[/] {plain(unfit.reason)}")
+    console.print(table)
+    for text in checked.warnings:
+        console.print(f"[yellow]note:[/] {plain(text)}", highlight=False, soft_wrap=True)
+    if out:
+        console.print(f"as training sees them: {out}", highlight=False, soft_wrap=True)
+
+
+def show_facts(facts: dict[str, Any], console: Console) -> None:
+    """A word's facts, one a line."""
+    for name, value in facts.items():
+        if name != "vectors":
+            console.print(f"{name:10} {plain(str(value))}", highlight=False, soft_wrap=True)
+    for key, rows in facts["vectors"].items():
+        console.print(f"{key:10} {rows['shape'][0]} x {rows['shape'][1]}, vocabulary norm {rows.get('vocabulary_norm', '?')}", highlight=False)
+        for number, norm in enumerate(rows["norms"]):
+            near = rows["nearest"][number] if rows["nearest"] else []
+            told = ", ".join(f"{n['word']} {n['cosine']:+.2f}" for n in near)
+            console.print(f"  row {number}    norm {norm}  near {plain(told)}", highlight=False, soft_wrap=True)
+
+
+def show_verdict(verdict: Verdict, console: Console) -> None:
+    """Whether the base is untouched."""
+    if verdict.untouched:
+        told = f"{verdict.tensors} tensors and {verdict.pictures} pictures without {', '.join(verdict.words)} are bit for bit as before"
+        console.print(f"[green]untouched:[/] {plain(told)}", highlight=False, soft_wrap=True)
+    for text in verdict.changed:
+        console.print(f"[red]changed:[/] {plain(text)}", highlight=False, soft_wrap=True)

@@ -1,0 +1,233 @@
+"""The whole journey from pictures to a word, as one stream of events."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from PIL import Image
+
+from neologism import captions, formats, initial, lessons, photos, run, verifying
+from neologism.contact import contact_sheet
+from neologism.embedding import Embedding
+from neologism.events import Cached, Checkpoint, Event, Finished, Opened, Picture, Started, Step, Warned
+from neologism.families import Model, open_model
+from neologism.framing import framed
+from neologism.generation import generate
+from neologism.latents import Latents, cached
+from neologism.lessons import Lesson
+from neologism.loop import loop
+from neologism.photos import Gathered, Photo
+from neologism.recipe import Recipe
+from neologism.vocabulary import check_fit, check_word, pieces_warning
+
+SHEET_SEEDS = (0, 1, 2, 3)
+
+
+@dataclass
+class Course:
+    """A run on its way: the model, where it writes, and when it began."""
+
+    model: Model
+    recipe: Recipe
+    out: Path
+    journal: run.Journal
+    began: float
+    before: dict[str, dict[str, str]]
+
+    def folder(self, lesson: Lesson) -> Path:
+        """Where a word's own files go."""
+        return run.lesson_folder(self.out, lesson, alone=len(self.recipe.words) == 1)
+
+
+def train(recipe: Recipe, out: Path | str | None = None) -> Iterator[Event]:
+    """Learn the recipe's words; events as they happen, the last a Finished for each word.
+
+    Closing the iterator, or an error inside it, keeps a checkpoint first. The same call again goes on from there.
+
+    Raises:
+        NeologismError: see `errors`; nothing half-written stays under a final name.
+    """
+    folder = Path(out) if out else Path("words") / "-".join(run.slug(word) for word in recipe.words)
+    sets = [photos.gather(Path(source), recipe.side) for source in recipe.pictures]
+    model = open_model(recipe.base, recipe.device, recipe.precision)
+    for word in recipe.words:
+        check_word(word, model)
+    with run.opened(folder, recipe):
+        yield from journey(model, recipe, folder, sets)
+
+
+def journey(model: Model, recipe: Recipe, out: Path, sets: list[Gathered]) -> Iterator[Event]:
+    """Every event of a run, journalled."""
+    began = time.monotonic()
+    before = verifying.hashes(model)
+    told: list[Event] = [Opened(model.name, model.family, str(model.machine.device), model.machine.precision, model.machine.reason)]
+    made: list[Lesson] = []
+    for number, (word, found) in enumerate(zip(recipe.words, sets, strict=True)):
+        told += warnings(model, word, found, recipe)
+        yield from told
+        told = []
+        lesson, events = prepared(model, recipe, out, number, found.photos)
+        made.append(lesson)
+        told += events
+    course = Course(model, recipe, out, run.Journal(out, {lesson.word: lesson.step for lesson in made}), began, before)
+    for event in told:
+        course.journal.tell(event)
+        yield event
+    for event in learned(course, made, [found.photos for found in sets]):
+        course.journal.tell(event)
+        yield event
+
+
+def warnings(model: Model, word: str, found: Gathered, recipe: Recipe) -> list[Warned]:
+    """What the user should know of the pictures and the word before training."""
+    texts = [f"{unfit.path.name} is left out: {unfit.reason}" for unfit in found.unfit] + list(found.warnings)
+    texts += captions.check_captions(found.photos, word, recipe.captions)
+    bare = pieces_warning(word, model)
+    return [Warned(text) for text in ([*texts, bare] if bare else texts)]
+
+
+def prepared(model: Model, recipe: Recipe, out: Path, number: int, shown: list[Photo]) -> tuple[Lesson, list[Event]]:
+    """A word's lesson, new or as its newest checkpoint left it, and what is told of that."""
+    word = recipe.words[number]
+    latents = cached(model, shown, recipe.side or model.size, recipe.mirror, recipe.masks)
+    events: list[Event] = [Cached(word, len(shown), latents.found)]
+    place = out if len(recipe.words) == 1 else out / run.slug(word)
+    state, damaged = run.newest(place)
+    template = (captions.OBJECT_TEMPLATES if recipe.kind == "object" else captions.STYLE_TEMPLATES)[0]
+    first = first_rows(model, recipe, number, latents, template) if state is None else rows_of(state)
+    lesson = Lesson(word, latents, sayer(word, shown, recipe), recipe, model, first, template)
+    if state is not None:
+        lesson.load(state)
+    return lesson, [*events, *damaged, Started(word, lesson.start.told, lesson.step)]
+
+
+def rows_of(state: dict[str, dict[str, object]]) -> initial.Start:
+    """The start that a checkpoint remembers."""
+    rows = {key.removesuffix(".start"): tensor for key, tensor in state["tensors"].items() if key.endswith(".start")}
+    return initial.Start(rows, str(state["numbers"]["told"]))  # type: ignore[arg-type]
+
+
+def first_rows(model: Model, recipe: Recipe, number: int, latents: Latents, template: str) -> initial.Start:
+    """Where a word starts: an earlier file, or what `like` says."""
+    if recipe.start_from:
+        file = (recipe.start_from * len(recipe.words))[number]
+        earlier = formats.load(Path(file))
+        check_fit(earlier.word, earlier.vectors, model)
+        return initial.Start(dict(earlier.vectors), str(earlier.facts.get("start", earlier.word)))
+    probes = lessons.probe_batch(model, latents, template, recipe)
+    return initial.start(model, recipe.starts[number], recipe.vectors, recipe.seed, probes)
+
+
+def sayer(word: str, shown: list[Photo], recipe: Recipe) -> lessons.Said:
+    """What is said of a photo at a step."""
+    return lambda photo, chance: captions.prompt(
+        word, recipe.kind, shown[photo].caption, recipe.captions, recipe.drop_caption, chance
+    )
+
+
+def learned(course: Course, made: list[Lesson], shown: list[list[Photo]]) -> Iterator[Event]:
+    """Previews, steps, checkpoints; then each word's file and sheet, and the proof."""
+    for lesson in made:
+        if lesson.step == 0:
+            lesson.probe()
+            yield from previews(course, lesson)
+    yield from steps(course, made)
+    finished = [finish(course, lesson, photos) for lesson, photos in zip(made, shown, strict=True)]
+    for lesson in made:
+        yield from previews(course, lesson)
+    prove(course, [event.file for event in finished])
+    yield from finished
+
+
+def steps(course: Course, made: list[Lesson]) -> Iterator[Event]:
+    """The loop's events with the time left, and checkpoints when due; one more where the run is cut short."""
+    first, kept = min(lesson.step for lesson in made), {lesson.word: lesson.step for lesson in made}
+    began = time.monotonic()
+    try:
+        for lesson, event in loop(course.model, made, course.recipe):
+            yield timed(event, began, first) if isinstance(event, Step) else event
+            if lesson.done or (isinstance(event, Step) and lesson.step % course.recipe.checkpoint_every == 0):
+                yield keep(course, lesson, kept)
+            if preview_due(course.recipe, lesson, event):
+                yield from previews(course, lesson)
+    finally:
+        for lesson in made:
+            if lesson.step > kept[lesson.word]:
+                with contextlib.suppress(OSError):
+                    keep(course, lesson, kept)
+
+
+def keep(course: Course, lesson: Lesson, kept: dict[str, int]) -> Checkpoint:
+    """Keep a lesson's state on disk, and as the one to fall back to."""
+    lesson.good = lesson.state()
+    place = run.checkpoint(course.folder(lesson), lesson)
+    kept[lesson.word] = lesson.step
+    return Checkpoint(lesson.word, lesson.step, place)
+
+
+def timed(event: Step, began: float, first: int) -> Step:
+    """The step with an estimate of the seconds left."""
+    pace = (time.monotonic() - began) / max(1, event.step - first)
+    return replace(event, seconds_left=pace * (event.steps - event.step))
+
+
+def preview_due(recipe: Recipe, lesson: Lesson, event: Step | Warned) -> bool:
+    """Whether this step is one that shows pictures on the way."""
+    due = recipe.preview_every and lesson.step % recipe.preview_every == 0
+    return bool(due and isinstance(event, Step) and not lesson.done)
+
+
+def previews(course: Course, lesson: Lesson) -> Iterator[Picture]:
+    """The recipe's preview prompts as the word draws them now; the same seed every time."""
+    prompts = [prompt.replace("{}", lesson.word) for prompt in course.recipe.preview_prompts]
+    if not prompts:
+        return
+    for prompt, image in zip(prompts, generate(course.model, prompts, known(lesson)), strict=True):
+        yield run.keep_picture(course.folder(lesson), Picture(lesson.word, lesson.step, prompt, 0, image))
+
+
+def known(lesson: Lesson) -> list[Embedding]:
+    """The word as it is, as something that can be taught."""
+    return [lesson.embedding()]
+
+
+def finish(course: Course, lesson: Lesson, shown: list[Photo]) -> Finished:
+    """Write the word's file and its contact sheet."""
+    folder, embedding = course.folder(lesson), lesson.embedding()
+    file = formats.save(embedding, folder / "word.safetensors")
+    sheet = folder / "sheet.png"
+    run.keep_image(drawn_sheet(course, lesson, shown), sheet)
+    reason = lesson.done or "stopped"
+    return Finished(lesson.word, embedding, file, sheet, lesson.step, reason, time.monotonic() - course.began, embedding.facts)
+
+
+def drawn_sheet(course: Course, lesson: Lesson, shown: list[Photo]) -> Image.Image:
+    """Real pictures above what the start drew and what the word draws, for every preview prompt."""
+    rows: list[tuple[str, list[Image.Image]]] = [("your pictures", [shown_image(photo, course) for photo in shown[:4]])]
+    start = replace(lesson.embedding(), vectors=lesson.start.vectors)
+    for label, embedding in ((f"before: {lesson.start.told}", start), ("learned", lesson.embedding())):
+        for prompt in course.recipe.preview_prompts if label == "learned" else course.recipe.preview_prompts[:1]:
+            asked = prompt.replace("{}", lesson.word)
+            rows.append((f"{label}: {asked}", generate(course.model, asked, [embedding], SHEET_SEEDS)))
+    return contact_sheet(rows)
+
+
+def shown_image(photo: Photo, course: Course) -> Image.Image:
+    """A photo as training saw it."""
+    pixels = framed(photo, course.recipe.side or course.model.size).pixels
+    return Image.fromarray(((pixels + 1) * 127.5).round().clamp(0, 255).byte().permute(1, 2, 0).numpy())
+
+
+def prove(course: Course, files: list[Path]) -> None:
+    """Write down the base's hashes before and after, for `verify`."""
+    proof = {
+        "before": course.before,
+        "after": verifying.hashes(course.model),
+        "words": [str(file.relative_to(course.out)) for file in files],
+    }
+    run.write_whole(course.out / "base.json", json.dumps(proof).encode())
