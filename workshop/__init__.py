@@ -1,0 +1,1 @@
+"""How the project makes the base that ships."""

@@ -65,7 +65,9 @@ def spread(seed: int, step: int, count: int, band: tuple[float, float]) -> Tenso
     return band[0] + (band[1] - band[0]) * strata / count
 
 
-def draw(model: Model, latents: Latents, said: Said, seed: int, step: int, count: int, band: tuple[float, float]) -> Batch:
+def draw(
+    model: Model, latents: Latents, said: Said, seed: int, step: int, count: int, band: tuple[float, float]
+) -> Batch:
     """The samples of one word at a step: pictures, posterior samples, noise, times and prompts."""
     rows = picked(seed, step, count, len(latents))
     chance = generator(seed, "noise", step)
@@ -76,7 +78,9 @@ def draw(model: Model, latents: Latents, said: Said, seed: int, step: int, count
         noise=torch.randn(mean.shape, generator=chance),
         times=model.noise.times(spread(seed, step, count, band)),
         masks=latents.masks[rows],
-        prompts=tuple(said(latents.photos[r], random.Random(counted(seed, "words", step, i))) for i, r in enumerate(rows)),
+        prompts=tuple(
+            said(latents.photos[r], random.Random(counted(seed, "words", step, i))) for i, r in enumerate(rows)
+        ),
         frames=tuple(latents.frames[r] for r in rows),
     )
 

@@ -38,13 +38,24 @@ def train(recipe: Any, out: Path | None, as_json: bool) -> None:
 
     finished = screen.follow(learn(recipe, out), console)
     if as_json:
-        printed({"words": [{"word": f.word, "file": f.file, "sheet": f.sheet, "steps": f.step, "seconds": f.seconds} for f in finished]})
+        printed(
+            {
+                "words": [
+                    {"word": f.word, "file": f.file, "sheet": f.sheet, "steps": f.step, "seconds": f.seconds}
+                    for f in finished
+                ]
+            }
+        )
 
 
-@app.command(epilog="Example: neologism generate 'a <my-mug> on a blue background' --word words/my-mug/word.safetensors -n 4")
+@app.command(
+    epilog="Example: neologism generate 'a <my-mug> on a blue background' --word words/my-mug/word.safetensors -n 4"
+)
 def generate(
     prompt: Annotated[str, typer.Argument(help="What to draw, the learned words in it.")],
-    word: Annotated[list[Path] | None, typer.Option(help="File of a learned word; give it again for more words.")] = None,
+    word: Annotated[
+        list[Path] | None, typer.Option(help="File of a learned word; give it again for more words.")
+    ] = None,
     base: Annotated[str, typer.Option(help="The base model the words were learned on.")] = "emoji",
     number: Annotated[int, typer.Option("-n", "--number", min=1, help="How many pictures.")] = 4,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the first picture; the next has the next.")] = 0,
@@ -52,7 +63,9 @@ def generate(
     guidance: Annotated[float, typer.Option(min=0, help="Classifier-free guidance scale.")] = 5.0,
     negative: Annotated[str, typer.Option(help="What the pictures should not show.")] = "",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, mps.")] = "auto",
-    out: Annotated[Path, typer.Option("--out", "-o", help="A .png for all pictures in one, or a folder.")] = Path("pictures"),
+    out: Annotated[Path, typer.Option("--out", "-o", help="A .png for all pictures in one, or a folder.")] = Path(
+        "pictures"
+    ),
     as_json: Json = False,
 ) -> None:
     """Draw a prompt with learned words in it."""
@@ -69,8 +82,13 @@ def generate(
 def check(
     pictures: Annotated[Path, typer.Argument(help="Folder, archive or picture.")],
     base: Annotated[str, typer.Option(help="The base that would be trained; it decides the side.")] = "emoji",
-    side: Annotated[int | None, typer.Option(min=16, help="Side of the training pictures in pixels; the base's own where not given.")] = None,
-    out: Annotated[Path | None, typer.Option(help="Write the pictures as training would see them into this PNG.")] = None,
+    side: Annotated[
+        int | None,
+        typer.Option(min=16, help="Side of the training pictures in pixels; the base's own where not given."),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Write the pictures as training would see them into this PNG.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Show what training would see of the pictures, and which are unfit and why."""
@@ -86,7 +104,9 @@ def check(
 @app.command(epilog="Example: neologism inspect words/my-mug/word.safetensors")
 def inspect(
     file: Annotated[Path, typer.Argument(help="A word's file.")],
-    base: Annotated[str | None, typer.Option(help="Compare with this base instead of the one named in the file.")] = None,
+    base: Annotated[
+        str | None, typer.Option(help="Compare with this base instead of the one named in the file.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Tell what is in a word's file: vectors, norms against the vocabulary, nearest words, base, how it was learned."""
@@ -106,7 +126,14 @@ def verify(run: Annotated[Path, typer.Argument(help="The folder of a finished ru
     verdict = proved(run)
     screen.show_verdict(verdict, console)
     if as_json:
-        printed({"untouched": verdict.untouched, "tensors": verdict.tensors, "pictures": verdict.pictures, "changed": verdict.changed})
+        printed(
+            {
+                "untouched": verdict.untouched,
+                "tensors": verdict.tensors,
+                "pictures": verdict.pictures,
+                "changed": verdict.changed,
+            }
+        )
     if not verdict.untouched:
         raise typer.Exit(8)
 

@@ -45,6 +45,9 @@ def demo(subject: str | None, out: Path, seed: int, console: Console) -> None:
     )
     settings = recipe(pictures=str(pictures), words=f"<{chosen}>", seed=seed, preview_prompts=SCENES)
     for event in screen.follow(train(settings, out / chosen), console):
-        console.print(f"  [dim]yours[/]     neologism train FOLDER_OF_PICTURES --word '<my-mug>'", highlight=False)
+        console.print("  [dim]yours[/]     neologism train FOLDER_OF_PICTURES --word '<my-mug>'", highlight=False)
         if event.sheet:
-            console.print(f"\nLook at {event.sheet}: the real thing above, then the nearest known word, then new scenes.", soft_wrap=True)
+            console.print(
+                f"\nLook at {event.sheet}: the real thing above, then the nearest known word, then new scenes.",
+                soft_wrap=True,
+            )

@@ -50,5 +50,7 @@ def checked(word: str, key: str, tensor: Tensor) -> Tensor:
         )
     rows = tensor.detach().to("cpu", torch.float32, copy=True).contiguous()
     if not torch.isfinite(rows).all():
-        raise EmbeddingError(f"The word {word!r} holds NaN or infinity for {key}: the file is damaged or its training broke down.")
+        raise EmbeddingError(
+            f"The word {word!r} holds NaN or infinity for {key}: the file is damaged or its training broke down."
+        )
     return rows

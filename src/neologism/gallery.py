@@ -15,11 +15,21 @@ from neologism.run import keep_image, slug
 
 
 def draw_to_files(
-    prompt: str, words: Sequence[Path], base: str, seeds: Sequence[int], steps: int, guidance: float, negative: str, device: str, out: Path
+    prompt: str,
+    words: Sequence[Path],
+    base: str,
+    seeds: Sequence[int],
+    steps: int,
+    guidance: float,
+    negative: str,
+    device: str,
+    out: Path,
 ) -> list[Path]:
     """Draw a prompt and write the pictures: into the folder `out`, or all into one sheet where `out` ends in .png."""
     if out.suffix and out.suffix.lower() != ".png":
-        raise RunError(f"--out {out} ends in {out.suffix}; pictures are written as .png, or into a folder. Give one of these.")
+        raise RunError(
+            f"--out {out} ends in {out.suffix}; pictures are written as .png, or into a folder. Give one of these."
+        )
     model = open_model(base, device, "fp32")
     images = generate(model, prompt, list(words), seeds, steps, guidance, negative)
     if out.suffix:

@@ -31,7 +31,9 @@ def generate(
         WordError: a prompt is too long, or steps or guidance make no picture.
     """
     if steps < 1 or guidance < 0:
-        raise WordError(f"Found {steps} steps and guidance {guidance}; at least 1 step and a guidance of 0 or more are allowed.")
+        raise WordError(
+            f"Found {steps} steps and guidance {guidance}; at least 1 step and a guidance of 0 or more are allowed."
+        )
     opened = open_model(model) if isinstance(model, str) else model
     asked = [prompts] if isinstance(prompts, str) else list(prompts)
     embeddings = [word if isinstance(word, Embedding) else load(word) for word in words]

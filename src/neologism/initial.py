@@ -36,7 +36,9 @@ def start(model: Model, like: str, count: int, seed: int, probes: Batch) -> Star
         WordError: the phrase has no tokens.
     """
     if like in ("normal", "uniform"):
-        return Start({e.key: small_random(e, like, count, seed) for e in model.encoders}, f"small random numbers ({like})")
+        return Start(
+            {e.key: small_random(e, like, count, seed) for e in model.encoders}, f"small random numbers ({like})"
+        )
     chosen = best_word(model, probes) if like == "auto" else like
     vectors = {encoder.key: of_phrase(encoder, chosen, count, seed) for encoder in model.encoders}
     return Start(vectors, chosen)
@@ -65,9 +67,13 @@ def of_phrase(encoder: Encoder, phrase: str, count: int, seed: int) -> Tensor:
 def best_word(model: Model, probes: Batch) -> str:
     """The vocabulary's word that explains the pictures best: lowest denoising loss, found by successive halving."""
     encoder = model.encoders[0]
-    names = [name.removesuffix("</w>").lstrip("▁") for name in encoder.tokenizer.convert_ids_to_tokens(whole_words(encoder))]
+    names = [
+        name.removesuffix("</w>").lstrip("▁") for name in encoder.tokenizer.convert_ids_to_tokens(whole_words(encoder))
+    ]
     if not names:
-        raise WordError("The model's vocabulary has no whole words to start from. Give --like a word, normal or uniform.")
+        raise WordError(
+            "The model's vocabulary has no whole words to start from. Give --like a word, normal or uniform."
+        )
     chance = torch.randperm(len(names), generator=generator(0, "candidates")).tolist()
     left = [names[i] for i in chance]
     for most, tried in ROUNDS:

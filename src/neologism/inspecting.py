@@ -35,8 +35,14 @@ def inspected(file: Path, base: str | None = None) -> dict[str, Any]:
 
 def described(rows: Tensor, encoder: Encoder | None) -> dict[str, Any]:
     """One encoder's rows: shape, norms, and beside them the vocabulary's norm and nearest words."""
-    facts: dict[str, Any] = {"shape": list(rows.shape), "norms": [round(n, 4) for n in rows.norm(dim=1).tolist()], "nearest": []}
+    facts: dict[str, Any] = {
+        "shape": list(rows.shape),
+        "norms": [round(n, 4) for n in rows.norm(dim=1).tolist()],
+        "nearest": [],
+    }
     if encoder:
         facts["vocabulary_norm"] = round(float(known_rows(encoder).norm(dim=1).mean()), 4)
-        facts["nearest"] = [[{"word": n.word, "cosine": round(n.cosine, 4)} for n in near] for near in nearest(encoder, rows)]
+        facts["nearest"] = [
+            [{"word": n.word, "cosine": round(n.cosine, 4)} for n in near] for near in nearest(encoder, rows)
+        ]
     return facts

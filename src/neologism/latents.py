@@ -90,7 +90,9 @@ def one(
 ) -> tuple[dict[str, Tensor], Frame, bool]:
     """One photo's mean, std and mask, how it was framed, and whether it was in the cache."""
     shown = framed(photo, side, mirrored)
-    key = hashlib.sha256(f"{photo.sha256} {FRAMING} {side} {mirrored} {vae} {model.machine.device.type}".encode()).hexdigest()
+    key = hashlib.sha256(
+        f"{photo.sha256} {FRAMING} {side} {mirrored} {vae} {model.machine.device.type}".encode()
+    ).hexdigest()
     file = cache_folder() / "latents" / f"{key}.safetensors"
     row = kept(file)
     known = row is not None
@@ -107,7 +109,9 @@ def encoded(model: Model, photo: Photo, pixels: Tensor) -> dict[str, Tensor]:
     """The posterior of one picture, checked."""
     mean, std = model.encode(pixels.unsqueeze(0))
     if not (torch.isfinite(mean).all() and torch.isfinite(std).all()):
-        raise ModelError(f"The VAE of {model.name} answers NaN or infinity for {photo.path}. Use --precision fp32, or another VAE.")
+        raise ModelError(
+            f"The VAE of {model.name} answers NaN or infinity for {photo.path}. Use --precision fp32, or another VAE."
+        )
     return {"mean": mean[0].cpu(), "std": std[0].cpu()}
 
 

@@ -52,7 +52,9 @@ class Lesson:
     def batch(self, part: int) -> Batch:
         """What the word sees in this step, part by part where gradients are summed."""
         number = self.step * self.recipe.accumulate + part
-        return batches.draw(self.model, self.latents, self.said, self.recipe.seed, number, self.recipe.batch, self.recipe.times)
+        return batches.draw(
+            self.model, self.latents, self.said, self.recipe.seed, number, self.recipe.batch, self.recipe.times
+        )
 
     def rate(self) -> float:
         """The learning rate of this step, in numbers of a row."""
@@ -91,7 +93,9 @@ class Lesson:
         broken = self.step
         self.load(self.good)
         self.cooled = COOLER
-        return Warned(f"{self.word}: {found} at step {broken}; back to step {self.step} with {COOLER:g} of the learning rate.")
+        return Warned(
+            f"{self.word}: {found} at step {broken}; back to step {self.step} with {COOLER:g} of the learning rate."
+        )
 
     def told(self, loss: float, rate: float, gradient: float) -> Step:
         """This step as an event; the probe is taken when due."""
@@ -99,11 +103,14 @@ class Lesson:
         probe = self.probe() if self.step % self.recipe.probe_every == 0 or self.step >= self.recipe.steps else None
         self.decide()
         encoder = self.model.encoders[0]
-        near = nearest(encoder, rows.mean(0, keepdim=True))[0]
-        cosine = torch.nn.functional.cosine_similarity(rows.mean(0), self.start.vectors[key].mean(0), dim=0)
+        middle = rows.detach().mean(0)
+        near = nearest(encoder, middle.unsqueeze(0))[0]
+        cosine = torch.nn.functional.cosine_similarity(middle, self.start.vectors[key].mean(0), dim=0)
         norm = float(rows.detach().norm(dim=1).mean())
         names = tuple(neighbour.word for neighbour in near)
-        return Step(self.word, self.step, self.recipe.steps, loss, rate, gradient, norm, float(cosine), names, probe, 0.0)
+        return Step(
+            self.word, self.step, self.recipe.steps, loss, rate, gradient, norm, float(cosine), names, probe, 0.0
+        )
 
     def probe(self) -> float:
         """The loss on the fixed probes, remembered."""
@@ -141,7 +148,13 @@ class Lesson:
         }
         rows = {f"{key}.rows": tensor.detach().clone() for key, tensor in self.rows.items()}
         starts = {f"{key}.start": tensor.clone() for key, tensor in self.start.vectors.items()}
-        numbers = {"step": self.step, "cooled": self.cooled, "probes": list(self.probes), "told": self.start.told, "done": self.done}
+        numbers = {
+            "step": self.step,
+            "cooled": self.cooled,
+            "probes": list(self.probes),
+            "told": self.start.told,
+            "done": self.done,
+        }
         return {"tensors": rows | starts | moments, "numbers": numbers}
 
     @torch.no_grad()
@@ -153,7 +166,11 @@ class Lesson:
         for key, tensor in self.rows.items():
             tensor.copy_(tensors[f"{key}.rows"])
             tensor.grad = None
-            kept = {name: tensors[f"{key}.{name}"].clone() for name in ("step", "exp_avg", "exp_avg_sq") if f"{key}.{name}" in tensors}
+            kept = {
+                name: tensors[f"{key}.{name}"].clone()
+                for name in ("step", "exp_avg", "exp_avg_sq")
+                if f"{key}.{name}" in tensors
+            }
             if kept:
                 self.adamw.state[tensor] = kept
         self.step, self.cooled, self.done = numbers["step"], numbers["cooled"], numbers["done"]
@@ -164,7 +181,9 @@ class Lesson:
 def probe_batch(model: Model, latents: Latents, template: str, recipe: Recipe) -> Batch:
     """Fixed samples of a word's pictures, spread over times, the prompt's word left open."""
     drawn = [
-        batches.draw(model, latents, lambda _, __: template, batches.counted(recipe.seed, "probes"), part, 2, recipe.times)
+        batches.draw(
+            model, latents, lambda _, __: template, batches.counted(recipe.seed, "probes"), part, 2, recipe.times
+        )
         for part in range(PROBES // 2)
     ]
     return batches.joined(drawn)

@@ -47,7 +47,12 @@ def merged(file: Path | None, settings: dict[str, Any]) -> Recipe:
 def own_parameters() -> list[inspect.Parameter]:
     """The options of `train` that are no settings of the recipe."""
     wanted = (
-        ("recipe_file", Path | None, None, typer.Option("--recipe", help="A TOML file of settings; options win over it.")),
+        (
+            "recipe_file",
+            Path | None,
+            None,
+            typer.Option("--recipe", help="A TOML file of settings; options win over it."),
+        ),
         ("out", Path | None, None, typer.Option("--out", "-o", help="The run folder; words/NAME where not given.")),
         ("as_json", bool, False, typer.Option("--json", help="Print facts as one JSON object on the last line.")),
     )
@@ -66,7 +71,9 @@ def parameter(name: str) -> inspect.Parameter:
     shown = f" \\[{default}]" if default not in (None, (), "") else ""
     help_text = f"{field.description}{shown}"
     if name == "pictures":
-        return keyword(name, Annotated[list[str] | None, typer.Argument(help=field.description, show_default=False)], None)
+        return keyword(
+            name, Annotated[list[str] | None, typer.Argument(help=field.description, show_default=False)], None
+        )
     spelled = SPELLED.get(name, "--" + name.replace("_", "-"))
     kind = option_type(field.annotation)
     flags = (spelled, f"--no-{spelled[2:]}") if kind is bool else (spelled,)

@@ -25,7 +25,8 @@ class Recipe(BaseModel):
     words: Words = ()
     """The new words, one for each folder of pictures, such as "<my-mug>"."""
     like: Words = ("auto",)
-    """Where the vectors start: a word or phrase the model knows, "auto" (the best found by denoising loss), "normal" or "uniform" (small random). One for all, or one for each word."""
+    """Where the vectors start: a known word or phrase, "auto" (best denoising loss), "normal" or "uniform" (small random).
+    One for all, or one for each word."""
     start_from: Words = Field(default=(), alias="from")
     """Files of words learned earlier, to go on from. One for each word, or none."""
     base: str = "emoji"
@@ -119,12 +120,16 @@ class Recipe(BaseModel):
     def one_start_each(self) -> Recipe:
         """As many pictures as words, one `like` for all or for each."""
         if len(self.pictures) != len(self.words):
-            raise ValueError(f"found {len(self.words)} words for {len(self.pictures)} folders of pictures; give each folder its word")
+            raise ValueError(
+                f"found {len(self.words)} words for {len(self.pictures)} folders of pictures; give each folder its word"
+            )
         if len({word.lower() for word in self.words}) < len(self.words):
             raise ValueError("two words are the same; case does not tell words apart")
         for name, given in (("like", self.like), ("from", self.start_from)):
             if len(given) not in (0, 1, len(self.words)):
-                raise ValueError(f"found {len(given)} of {name!r} for {len(self.words)} words; give one for all or one for each")
+                raise ValueError(
+                    f"found {len(given)} of {name!r} for {len(self.words)} words; give one for all or one for each"
+                )
         return self
 
     @property
@@ -177,16 +182,21 @@ def read(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise RecipeError(f"There is no recipe at {path}. Give --recipe a TOML file of settings.") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise RecipeError(f"{path} is not TOML: {error}. Mend that line; `neologism recipe` prints a complete example.") from None
+        raise RecipeError(
+            f"{path} is not TOML: {error}. Mend that line; `neologism recipe` prints a complete example."
+        ) from None
 
 
 def written(settings: Recipe) -> str:
     """The recipe as TOML that `read` takes back; settings that are None are left out."""
-    return "\n".join(
-        f"{name} = {literal(value)}"
-        for name, value in settings.model_dump(by_alias=True, mode="json").items()
-        if value is not None
-    ) + "\n"
+    return (
+        "\n".join(
+            f"{name} = {literal(value)}"
+            for name, value in settings.model_dump(by_alias=True, mode="json").items()
+            if value is not None
+        )
+        + "\n"
+    )
 
 
 def literal(value: Any) -> str:
@@ -196,6 +206,9 @@ def literal(value: Any) -> str:
     if isinstance(value, list):
         return "[" + ", ".join(literal(part) for part in value) + "]"  # pyright: ignore[reportUnknownVariableType]
     if isinstance(value, str):
-        escaped = "".join(f"\\u{ord(c):04x}" if ord(c) < 32 or ord(c) == 127 else c for c in value.replace("\\", "\\\\").replace('"', '\\"'))
+        escaped = "".join(
+            f"\\u{ord(c):04x}" if ord(c) < 32 or ord(c) == 127 else c
+            for c in value.replace("\\", "\\\\").replace('"', '\\"')
+        )
         return f'"{escaped}"'
     return repr(value)

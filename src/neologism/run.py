@@ -43,7 +43,9 @@ def opened(folder: Path, recipe: Recipe) -> Iterator[None]:
         folder.mkdir(parents=True, exist_ok=True)
         lock = open(folder / ".lock", "w")  # noqa: SIM115
     except OSError as error:
-        raise RunError(f"The run folder {folder} cannot be written: {error.strerror}. Give --out a folder you may write to.") from None
+        raise RunError(
+            f"The run folder {folder} cannot be written: {error.strerror}. Give --out a folder you may write to."
+        ) from None
     with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -84,7 +86,9 @@ def write_whole(file: Path, content: bytes) -> None:
     except OSError as error:
         with contextlib.suppress(OSError):
             partial.unlink(missing_ok=True)
-        raise RunError(f"{file} could not be written: {error.strerror}. Free some space or give --out another folder, then type the same command again.") from None
+        raise RunError(
+            f"{file} could not be written: {error.strerror}. Free some space or give --out another folder, then type the same command again."
+        ) from None
 
 
 def sync(folder: Path) -> None:
@@ -115,7 +119,9 @@ def checkpoint(folder: Path, lesson: Lesson) -> Path:
     os.replace(partial, place)
     sync(place.parent)
     if read_back(place) is None:
-        raise RunError(f"The checkpoint {place} does not read back as written: the disk may be failing. Give --out a folder on another disk.")
+        raise RunError(
+            f"The checkpoint {place} does not read back as written: the disk may be failing. Give --out a folder on another disk."
+        )
     for old in whole_folders(folder)[:-KEPT]:
         shutil.rmtree(old, ignore_errors=True)
     return place
@@ -153,7 +159,11 @@ def as_json(event: Event) -> dict[str, Any] | None:
     """An event as a line of events.jsonl; pictures are files of their own, embeddings too."""
     if isinstance(event, Picture) and event.path is None:
         return None
-    values = {name: getattr(event, name) for name in (f.name for f in dataclasses.fields(event)) if name not in ("image", "embedding")}
+    values = {
+        name: getattr(event, name)
+        for name in (f.name for f in dataclasses.fields(event))
+        if name not in ("image", "embedding")
+    }
     plain = {name: str(value) if isinstance(value, Path) else value for name, value in values.items()}
     return {"event": type(event).__name__, **plain}
 
@@ -176,7 +186,9 @@ class Journal:
             with open(self.file, "a", encoding="utf-8") as out:
                 out.write(json.dumps(line, ensure_ascii=False, default=str) + "\n")
         except OSError as error:
-            raise RunError(f"{self.file} could not be written: {error.strerror}. Free some space, then type the same command again.") from None
+            raise RunError(
+                f"{self.file} could not be written: {error.strerror}. Free some space, then type the same command again."
+            ) from None
 
 
 def happened(line: str, steps: dict[str, int]) -> bool:

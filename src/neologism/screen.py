@@ -66,7 +66,9 @@ def follow(events: Iterator[Event], console: Console) -> list[Finished]:
                 show_event(event, progress.console)
             if interrupted.asked:
                 events.close()  # type: ignore[attr-defined]
-                progress.console.print("[yellow]stopped and saved;[/] type the same command to go on, or Ctrl-C to abort next time")
+                progress.console.print(
+                    "[yellow]stopped and saved;[/] type the same command to go on, or Ctrl-C to abort next time"
+                )
                 raise SystemExit(130)
     for event in finished:
         show_finished(event, console)
@@ -104,7 +106,10 @@ def show_event(event: Event, console: Console) -> None:
 
 def show_finished(event: Finished, console: Console) -> None:
     """What was made, where it is and what to type next."""
-    console.print(f"\n[green]learned[/] [bold]{plain(event.word)}[/] in {event.seconds:.0f} s ({plain(event.reason)})", highlight=False)
+    console.print(
+        f"\n[green]learned[/] [bold]{plain(event.word)}[/] in {event.seconds:.0f} s ({plain(event.reason)})",
+        highlight=False,
+    )
     for name, path in (("word", event.file), ("pictures", event.sheet)):
         console.print(f"  {name:9} {path}", highlight=False, soft_wrap=True)
     quoted = f"'a {event.word} on a blue background'"
@@ -116,7 +121,9 @@ def show_checked(checked: Checked, out: Path | None, console: Console) -> None:
     """The pictures as training would see them."""
     table = Table("picture", "size", "caption", "verdict", box=None)
     for photo in checked.photos:
-        table.add_row(plain(photo.path.name), f"{photo.size[0]} x {photo.size[1]}", plain(photo.caption or "-"), "[green]fit[/]")
+        table.add_row(
+            plain(photo.path.name), f"{photo.size[0]} x {photo.size[1]}", plain(photo.caption or "-"), "[green]fit[/]"
+        )
     for unfit in checked.unfit:
         table.add_row(plain(unfit.path.name), "-", "-", f"[red]left out:[/] {plain(unfit.reason)}")
     console.print(table)
@@ -132,7 +139,10 @@ def show_facts(facts: dict[str, Any], console: Console) -> None:
         if name != "vectors":
             console.print(f"{name:10} {plain(str(value))}", highlight=False, soft_wrap=True)
     for key, rows in facts["vectors"].items():
-        console.print(f"{key:10} {rows['shape'][0]} x {rows['shape'][1]}, vocabulary norm {rows.get('vocabulary_norm', '?')}", highlight=False)
+        console.print(
+            f"{key:10} {rows['shape'][0]} x {rows['shape'][1]}, vocabulary norm {rows.get('vocabulary_norm', '?')}",
+            highlight=False,
+        )
         for number, norm in enumerate(rows["norms"]):
             near = rows["nearest"][number] if rows["nearest"] else []
             told = ", ".join(f"{n['word']} {n['cosine']:+.2f}" for n in near)

@@ -65,7 +65,9 @@ def journey(model: Model, recipe: Recipe, out: Path, sets: list[Gathered]) -> It
     """Every event of a run, journalled."""
     began = time.monotonic()
     before = verifying.hashes(model)
-    told: list[Event] = [Opened(model.name, model.family, str(model.machine.device), model.machine.precision, model.machine.reason)]
+    told: list[Event] = [
+        Opened(model.name, model.family, str(model.machine.device), model.machine.precision, model.machine.reason)
+    ]
     made: list[Lesson] = []
     for number, (word, found) in enumerate(zip(recipe.words, sets, strict=True)):
         told += warnings(model, word, found, recipe)
@@ -203,7 +205,9 @@ def finish(course: Course, lesson: Lesson, shown: list[Photo]) -> Finished:
     sheet = folder / "sheet.png"
     run.keep_image(drawn_sheet(course, lesson, shown), sheet)
     reason = lesson.done or "stopped"
-    return Finished(lesson.word, embedding, file, sheet, lesson.step, reason, time.monotonic() - course.began, embedding.facts)
+    return Finished(
+        lesson.word, embedding, file, sheet, lesson.step, reason, time.monotonic() - course.began, embedding.facts
+    )
 
 
 def drawn_sheet(course: Course, lesson: Lesson, shown: list[Photo]) -> Image.Image:

@@ -41,7 +41,11 @@ def hashes(model: Model) -> dict[str, dict[str, str]]:
 def differences(before: Hashes, after: Hashes, when: str) -> list[str]:
     """The names of tensors that differ, in sentences."""
     names = sorted({(part, name) for side in (before, after) for part, tensors in side.items() for name in tensors})
-    return [f"{part}.{name} {when}" for part, name in names if before.get(part, {}).get(name) != after.get(part, {}).get(name)]
+    return [
+        f"{part}.{name} {when}"
+        for part, name in names
+        if before.get(part, {}).get(name) != after.get(part, {}).get(name)
+    ]
 
 
 def verify(run: Path) -> Verdict:
@@ -54,10 +58,14 @@ def verify(run: Path) -> Verdict:
         proof = json.loads((run / "base.json").read_text("utf-8"))
         before, after, files = proof["before"], proof["after"], proof["words"]
     except (OSError, ValueError, KeyError):
-        raise RunError(f"{run} holds no finished run (base.json is missing or not whole). Finish it by typing its train command again.") from None
+        raise RunError(
+            f"{run} holds no finished run (base.json is missing or not whole). Finish it by typing its train command again."
+        ) from None
     model = open_model(str(read(run / "recipe.toml")["base"]), precision="fp32")
     now = hashes(model)
-    changed = differences(before, after, "changed while training") + differences(before, now, "differs on disk from what was trained on")
+    changed = differences(before, after, "changed while training") + differences(
+        before, now, "differs on disk from what was trained on"
+    )
     words = [load(run / file) for file in files]
     plain, learned, again = (generate(model, PROMPTS, some, steps=10) for some in ((), words, ()))
     for prompt, one, two, three in zip(PROMPTS, plain, learned, again, strict=True):

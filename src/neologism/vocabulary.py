@@ -95,7 +95,8 @@ def check_word(word: str, model: Model) -> None:
     for encoder in model.encoders:
         if word.lower() not in encoder.taught and len(encoder.pieces(word)) == 1:
             raise WordError(
-                f"The model already has a word {word!r}, and what is learned could not be told from it. Choose another, such as <my-{word.strip('<>')}>."
+                f"The model already has a word {word!r}, and what is learned could not be told from it. "
+                f"Choose another, such as <my-{word.strip('<>')}>."
             )
 
 

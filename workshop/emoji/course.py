@@ -27,7 +27,9 @@ def rate(step: int, steps: int, warm: int = 100, cooling: float = 0.3) -> RATE:
 class Course:
     """The state of one training: modules and optimizers, kept every `seconds` in `WORK/name.pt`."""
 
-    def __init__(self, name: str, modules: dict[str, nn.Module], optimizers: list[torch.optim.Optimizer], seconds: float = 120):
+    def __init__(
+        self, name: str, modules: dict[str, nn.Module], optimizers: list[torch.optim.Optimizer], seconds: float = 120
+    ):
         self.path, self.modules, self.optimizers, self.seconds = WORK / f"{name}.pt", modules, optimizers, seconds
         self.top_rates = [[group["lr"] for group in optimizer.param_groups] for optimizer in optimizers]
         self.name, self.step, self.kept, self.began = name, 0, time.monotonic(), time.monotonic()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import copy
 import random
+from pathlib import Path
 
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
@@ -20,6 +21,7 @@ from workshop.emoji.subjects import HELD_OUT, general_words, pool, trained
 SUBJECTS, PICTURES, WIDE = 160, 80_000, 0.12
 BATCH, RATE, DROPPED = 96, 1.2e-3, 0.1
 WIDTH = 192
+SHIPPED = Path("src/neologism/emoji/base")
 
 
 def scheduler() -> DDIMScheduler:
@@ -33,6 +35,7 @@ def scheduler() -> DDIMScheduler:
         prediction_type="v_prediction",
         rescale_betas_zero_snr=True,
         timestep_spacing="trailing",
+        steps_offset=1,  # unused by trailing spacing; pipelines warn of any other value
     )
 
 
@@ -85,7 +88,8 @@ def lesson(count: int, device: torch.device) -> tuple[list[str], Tensor]:
     """Captions and latents of the pictures the base learns from, made once and kept."""
     kept = WORK / f"lesson-{SUBJECTS}-{count}.pt"
     if not kept.exists():
-        vae = AutoencoderKL.from_pretrained(WORK / "vae").to(device).eval()
+        folder = WORK / "vae" if (WORK / "vae").exists() else SHIPPED / "vae"
+        vae = AutoencoderKL.from_pretrained(folder).to(device).eval()
         captions, pixels, _ = pictures.many(range(count), trained(SUBJECTS), WIDE)
         torch.save((captions, encoded(vae, pixels, device).half()), kept)
     captions, latents = torch.load(kept, weights_only=True)
@@ -94,8 +98,9 @@ def lesson(count: int, device: torch.device) -> tuple[list[str], Tensor]:
 
 def vocabulary() -> CLIPTokenizer:
     """The tokenizer, learned from captions of every subject that is not held out, so that the world can be widened later."""
-    if (WORK / "tokenizer/vocab.json").exists():
-        return CLIPTokenizer.from_pretrained(WORK / "tokenizer")
+    for folder in (WORK / "tokenizer", SHIPPED / "tokenizer"):
+        if (folder / "vocab.json").exists():
+            return CLIPTokenizer.from_pretrained(folder)
     subjects, chance = pool()[HELD_OUT:], random.Random(0)
     general = general_words(subjects)
     said = [scenes.imagined(chance, subjects, general, WIDE).caption for _ in range(40_000)]
@@ -122,13 +127,21 @@ def v_target(latents: Tensor, noise: Tensor, signal: Tensor) -> tuple[Tensor, Te
     return clean * latents + rough * noise, clean * noise - rough * latents
 
 
-def train(steps: int) -> None:
+def shipped(unet: UNet2DConditionModel, text: CLIPTextModel) -> None:
+    """Begin from the weights that ship, to better them."""
+    unet.load_state_dict(UNet2DConditionModel.from_pretrained(SHIPPED / "unet").state_dict())
+    text.load_state_dict(CLIPTextModel.from_pretrained(SHIPPED / "text_encoder").state_dict())
+
+
+def train(steps: int, better: bool = False) -> None:
     """Learn to take the noise out of latents of captioned scenes; resumable."""
     device = best_device()
     captions, latents = lesson(PICTURES, device)
     tokenizer = vocabulary()
     torch.manual_seed(0)
     unet, text = fresh_unet().to(device), fresh_text_encoder(tokenizer).to(device)
+    if better:
+        shipped(unet, text)
     modules: dict[str, nn.Module] = {"unet": unet, "text": text}
     average = Average(modules)
     kept = modules | {f"average_{name}": pair[1] for name, pair in average.pairs.items()}
@@ -164,11 +177,12 @@ def main() -> None:
     """Train for the given number of steps in all, and keep."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--steps", type=int, default=3600)
+    parser.add_argument("--better", action="store_true", help="begin from the base that ships instead of from nothing")
     parser.add_argument("--assemble", action="store_true", help="only keep what was learned so far")
     options = parser.parse_args()
     random.seed(0)
     if not options.assemble:
-        train(options.steps)
+        train(options.steps, options.better)
     assemble()
 
 

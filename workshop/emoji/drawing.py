@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +28,7 @@ COLOURS: dict[str, tuple[int, int, int]] = {
 TINTS = tuple(name for name in COLOURS if name not in ("white", "gray", "black"))
 
 
-@lru_cache(maxsize=None)
+@cache
 def glyph(character: str) -> Image.Image:
     """The character cut out of the font: RGBA, trimmed to its visible part."""
     font = ImageFont.truetype(str(FONT), NATIVE)
@@ -132,6 +132,7 @@ STYLES = {
 }
 MADE_STYLE = "neon"
 HELD_OUT_STYLE = max(
-    sorted(set(STYLES) - {MADE_STYLE}), key=lambda name: hashlib.sha256(f"neologism emoji style {name}".encode()).hexdigest()
+    sorted(set(STYLES) - {MADE_STYLE}),
+    key=lambda name: hashlib.sha256(f"neologism emoji style {name}".encode()).hexdigest(),
 )  # sepia: kept for the final measurement, taught to nobody
 TAUGHT_STYLES = tuple(sorted(set(STYLES) - {MADE_STYLE, HELD_OUT_STYLE}))

@@ -61,7 +61,9 @@ def with_article(thing: str, article: str | None) -> str:
     return f"an {thing}" if thing[0] in "aeiou" else f"a {thing}"
 
 
-def imagined(chance: random.Random, subjects: Sequence[Subject], words: dict[Subject, tuple[str, ...]], wide: float) -> Scene:
+def imagined(
+    chance: random.Random, subjects: Sequence[Subject], words: dict[Subject, tuple[str, ...]], wide: float
+) -> Scene:
     """A random scene. `wide` in 0..1 is how often it may leave the small world (styles, patterns, two subjects)."""
     subject = chance.choice(subjects)
     called = chance.choice(words[subject]) if words.get(subject) and chance.random() < 0.08 else subject.name
@@ -142,7 +144,9 @@ def drawn(scene: Scene, chance: random.Random) -> tuple[Image.Image, Image.Image
     ground = backdrop(chance, scene)
     wobble = chance.uniform(-0.03, 0.03), chance.uniform(-0.03, 0.03)
     if scene.other:
-        ground, _ = drawing.placed(ground, drawing.glyph(scene.other.character), 0.48, (0.75 + wobble[1], 0.5 + wobble[0]))
+        ground, _ = drawing.placed(
+            ground, drawing.glyph(scene.other.character), 0.48, (0.75 + wobble[1], 0.5 + wobble[0])
+        )
         size, middle = 0.48, (0.25, 0.5)
     else:
         low, high = {"small": (0.36, 0.44), "large": (0.9, 0.98)}.get(scene.size or "", (0.64, 0.8))

@@ -30,7 +30,9 @@ def open_model(base: str = "emoji", device: str = "auto", precision: str = "auto
     if folder.is_dir():
         return opened(family_of(folder), str(folder), base, where)
     if looks_like_path(base):
-        raise ModelError(f"There is no folder {base}. Give --base emoji, a diffusers folder, or a hub id such as owner/name.")
+        raise ModelError(
+            f"There is no folder {base}. Give --base emoji, a diffusers folder, or a hub id such as owner/name."
+        )
     return opened("StableDiffusionPipeline", base, base, where)
 
 
@@ -45,13 +47,19 @@ def family_of(folder: Path) -> str:
     try:
         parts = json.loads(index.read_text("utf-8"))
     except FileNotFoundError:
-        raise ModelError(f"{folder} holds no model_index.json, so it is not a diffusers model folder. Give --base a folder that has one.") from None
+        raise ModelError(
+            f"{folder} holds no model_index.json, so it is not a diffusers model folder. Give --base a folder that has one."
+        ) from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ModelError(f"{index} is damaged: {error}. Download the model again.") from None
-    wanted = [name for name, kind in parts.items() if isinstance(kind, list) and kind[0] and not (folder / name).is_dir()]
+    wanted = [
+        name for name, kind in parts.items() if isinstance(kind, list) and kind[0] and not (folder / name).is_dir()
+    ]
     missing = [name for name in wanted if name not in ("safety_checker", "feature_extractor")]
     if missing:
-        raise ModelError(f"{folder} lacks {', '.join(missing)}, which its model_index.json names. Download the model again, whole.")
+        raise ModelError(
+            f"{folder} lacks {', '.join(missing)}, which its model_index.json names. Download the model again, whole."
+        )
     return known_family(str(parts.get("_class_name")), folder)
 
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from diffusers import StableDiffusionPipeline
+from diffusers.utils import logging as diffusers_log
 from torch import Tensor, nn
+from transformers.utils import logging as transformers_log
 
 from neologism.device import Machine
 from neologism.families.model import Conditioning, Encoder
@@ -86,11 +89,25 @@ class StableDiffusion:
         return self.encoders[0].module(ids).last_hidden_state
 
 
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Keep the libraries' own progress bars off the terminal: they would break into ours."""
+    chatty = [log for log in (diffusers_log, transformers_log) if log.is_progress_bar_enabled()]
+    for log in chatty:
+        log.disable_progress_bar()
+    try:
+        yield
+    finally:
+        for log in chatty:
+            log.enable_progress_bar()
+
+
 def opened(folder: str, name: str, machine: Machine) -> StableDiffusion:
     """The Stable Diffusion in a diffusers folder or of a hub id, frozen."""
-    pipe: Any = StableDiffusionPipeline.from_pretrained(
-        folder, safety_checker=None, feature_extractor=None, requires_safety_checker=False, use_safetensors=True
-    )
+    with quiet():
+        pipe: Any = StableDiffusionPipeline.from_pretrained(
+            folder, safety_checker=None, feature_extractor=None, requires_safety_checker=False, use_safetensors=True
+        )
     pipe.set_progress_bar_config(disable=True)
     return assembled(pipe, name, machine)
 

@@ -1,0 +1,130 @@
+"""Tiny random models built by code, and pictures to teach them with."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from PIL import Image, ImageDraw
+from tokenizers import pre_tokenizers
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+
+WORDS = (
+    "cat",
+    "dog",
+    "red",
+    "blue",
+    "green",
+    "photo",
+    "background",
+    "small",
+    "car",
+    "house",
+    "flower",
+    "the",
+    "tree",
+    "bird",
+)
+MARKS = ("<|startoftext|>", "<|endoftext|>")
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Encoded pictures are kept apart from the user's."""
+    monkeypatch.setenv("NEOLOGISM_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+
+
+def tokenizer_folder(folder: Path) -> Path:
+    """A CLIP tokenizer that knows bytes and a few words."""
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    tokens, merges = letters + [letter + "</w>" for letter in letters], []
+    for word in WORDS:
+        left = word[0]
+        for letter in [*word[1:-1], word[-1] + "</w>"]:
+            if f"{left} {letter}" not in merges:
+                merges.append(f"{left} {letter}")
+                tokens.append(left + letter)
+            left += letter
+    tokens = list(dict.fromkeys([*tokens, *MARKS]))
+    folder.mkdir(parents=True)
+    (folder / "vocab.json").write_text(json.dumps({token: i for i, token in enumerate(tokens)}))
+    (folder / "merges.txt").write_text("\n".join(["#version: 0.2", *merges]) + "\n")
+    config = {"tokenizer_class": "CLIPTokenizer", "model_max_length": 24, "bos_token": MARKS[0]}
+    config |= dict.fromkeys(("eos_token", "unk_token", "pad_token"), MARKS[1])
+    (folder / "tokenizer_config.json").write_text(json.dumps(config))
+    return folder
+
+
+def tiny_pipeline(folder: Path, prediction: str = "epsilon", seed: int = 0) -> StableDiffusionPipeline:
+    """A Stable Diffusion of random weights for pictures of 32 pixels."""
+    torch.manual_seed(seed)
+    tokenizer = CLIPTokenizer.from_pretrained(tokenizer_folder(folder / "tokenizer-made"))
+    text = CLIPTextModel(
+        CLIPTextConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=32,
+            intermediate_size=64,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            max_position_embeddings=24,
+            eos_token_id=2,  # the legacy value, which a family must mend
+            bos_token_id=tokenizer.bos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+        )
+    )
+    unet = UNet2DConditionModel(
+        sample_size=8,
+        in_channels=4,
+        out_channels=4,
+        block_out_channels=(16, 32),
+        layers_per_block=1,
+        down_block_types=("CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D"),
+        cross_attention_dim=32,
+        attention_head_dim=2,
+        norm_num_groups=4,
+    )
+    vae = AutoencoderKL(
+        down_block_types=("DownEncoderBlock2D",) * 3,
+        up_block_types=("UpDecoderBlock2D",) * 3,
+        block_out_channels=(8, 8, 16),
+        layers_per_block=1,
+        latent_channels=4,
+        norm_num_groups=4,
+        sample_size=32,
+    )
+    scheduler = DDIMScheduler(
+        beta_schedule="scaled_linear",
+        beta_start=0.00085,
+        beta_end=0.012,
+        prediction_type=prediction,
+        clip_sample=False,
+        steps_offset=1,
+    )
+    parts = {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
+    return StableDiffusionPipeline(vae, text, tokenizer, unet, scheduler, **parts)
+
+
+@pytest.fixture(scope="session")
+def tiny_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a tiny random Stable Diffusion."""
+    folder = tmp_path_factory.mktemp("tiny")
+    tiny_pipeline(folder).save_pretrained(folder / "base")
+    return folder / "base"
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    """Four pictures of a thing: a yellow disc with a dark stripe on various grounds."""
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for number, ground in enumerate(("white", "navy", "green", "pink")):
+        image = Image.new("RGB", (48, 48), ground)
+        draw = ImageDraw.Draw(image)
+        draw.ellipse((8 + number, 8, 38 + number, 38), fill="gold")
+        draw.rectangle((12 + number, 20, 34 + number, 26), fill="black")
+        image.save(folder / f"{number}.png")
+    return folder
