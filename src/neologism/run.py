@@ -87,7 +87,8 @@ def write_whole(file: Path, content: bytes) -> None:
         with contextlib.suppress(OSError):
             partial.unlink(missing_ok=True)
         raise RunError(
-            f"{file} could not be written: {error.strerror}. Free some space or give --out another folder, then type the same command again."
+            f"{file} could not be written: {error.strerror}. "
+            "Free some space or give --out another folder, then type the same command again."
         ) from None
 
 
@@ -120,7 +121,8 @@ def checkpoint(folder: Path, lesson: Lesson) -> Path:
     sync(place.parent)
     if read_back(place) is None:
         raise RunError(
-            f"The checkpoint {place} does not read back as written: the disk may be failing. Give --out a folder on another disk."
+            f"The checkpoint {place} does not read back as written: the disk may be failing. "
+            "Give --out a folder on another disk."
         )
     for old in whole_folders(folder)[:-KEPT]:
         shutil.rmtree(old, ignore_errors=True)

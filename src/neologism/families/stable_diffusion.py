@@ -106,7 +106,7 @@ def opened(folder: str, name: str, machine: Machine) -> StableDiffusion:
     """The Stable Diffusion in a diffusers folder or of a hub id, frozen."""
     with quiet():
         pipe: Any = StableDiffusionPipeline.from_pretrained(
-            folder, safety_checker=None, feature_extractor=None, requires_safety_checker=False, use_safetensors=True
+            folder, torch_dtype=torch.float32, safety_checker=None, feature_extractor=None, requires_safety_checker=False, use_safetensors=True
         )
     pipe.set_progress_bar_config(disable=True)
     return assembled(pipe, name, machine)
