@@ -9,5 +9,7 @@ words = [neologism.load(file) for file in files]
 model = neologism.open_model(words[0].base)
 
 for word in words:
-    for number, picture in enumerate(neologism.generate(model, f"a {word.word} on a blue background", [word], seeds=range(4))):
+    for number, picture in enumerate(
+        neologism.generate(model, f"a {word.word} on a blue background", [word], seeds=range(4))
+    ):
         picture.save(f"{word.word.strip('<>')}-{number}.png")

@@ -32,7 +32,9 @@ def test_a_write_that_fails_keeps_the_old_file(tmp_path: Path, monkeypatch: pyte
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("os.fsync", full)
-    with pytest.raises(RunError, match=r"could not be written: No space left on device\. Free some space or give --out"):
+    with pytest.raises(
+        RunError, match=r"could not be written: No space left on device\. Free some space or give --out"
+    ):
         run.write_whole(tmp_path / "file", b"new")
     assert [path.name for path in tmp_path.iterdir()] == ["file"] and (tmp_path / "file").read_bytes() == b"old"
 

@@ -68,9 +68,12 @@ def test_a_prompt_that_is_too_long_says_how_many_tokens_fit(model: Model) -> Non
 
 
 def test_vectors_of_another_width_are_refused(model: Model) -> None:
-    with pytest.raises(
-        ModelError, match="has vectors for text of width 16; .* has text of width 32. Use the base model"
-    ), taught(model, [Embedding("<disc>", {"text": torch.ones(1, 16)})]):
+    with (
+        pytest.raises(
+            ModelError, match="has vectors for text of width 16; .* has text of width 32. Use the base model"
+        ),
+        taught(model, [Embedding("<disc>", {"text": torch.ones(1, 16)})]),
+    ):
         pass
 
 

@@ -40,6 +40,9 @@ class Batch:
         return len(self.prompts)
 
 
+TENSORS = ("clean", "noise", "times", "masks")
+
+
 def counted(*purpose: object) -> int:
     """A 63-bit number that is a fixed function of its arguments: every random draw starts from one."""
     return int.from_bytes(hashlib.sha256(repr(purpose).encode()).digest()[:8]) >> 1
@@ -87,6 +90,6 @@ def draw(
 
 def joined(batches: Sequence[Batch]) -> Batch:
     """Several words' samples as one batch, in their order."""
-    tensors = (torch.cat([getattr(b, name) for b in batches]) for name in ("clean", "noise", "times", "masks"))
+    tensors = {name: torch.cat([getattr(b, name) for b in batches]) for name in TENSORS}
     prompts = tuple(prompt for b in batches for prompt in b.prompts)
-    return Batch(*tensors, prompts, tuple(frame for b in batches for frame in b.frames))
+    return Batch(**tensors, prompts=prompts, frames=tuple(frame for b in batches for frame in b.frames))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import dataclass
 
 import torch
@@ -20,7 +20,7 @@ class Machine:
     reason: str
 
     @contextlib.contextmanager
-    def arithmetic(self) -> Iterator[None]:
+    def arithmetic(self) -> Generator[None]:
         """Compute in the chosen precision: matrix products in bfloat16, or all in float32."""
         if self.precision == "fp32":
             yield

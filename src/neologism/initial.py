@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from neologism.batches import Batch, counted, generator, joined
+from neologism.batches import TENSORS, Batch, counted, generator, joined
 from neologism.errors import WordError
 from neologism.families.model import Encoder, Model
 from neologism.objective import loss
@@ -86,8 +86,8 @@ def best_word(model: Model, probes: Batch) -> str:
 def part_of(batch: Batch, count: int) -> Batch:
     """The first samples of a batch, taken round by round."""
     rows = slice(0, min(count, len(batch)))
-    tensors = (getattr(batch, name)[rows] for name in ("clean", "noise", "times", "masks"))
-    return Batch(*tensors, batch.prompts[rows], batch.frames[rows])
+    tensors = {name: getattr(batch, name)[rows] for name in TENSORS}
+    return Batch(**tensors, prompts=batch.prompts[rows], frames=batch.frames[rows])
 
 
 def worded(batch: Batch, word: str) -> Batch:

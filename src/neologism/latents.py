@@ -57,7 +57,7 @@ def tensor_hashes(module: nn.Module) -> dict[str, str]:
 
 def raw(tensor: Tensor) -> memoryview:
     """A tensor's bytes."""
-    return memoryview(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return memoryview(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())  # type: ignore[arg-type]
 
 
 def cache_folder() -> Path:
@@ -101,7 +101,11 @@ def one(
         keep(row, file)
     size = row["mean"].shape[1:]
     whole = torch.ones(1, *size)
-    mask = whole if shown.mask is None or not masks else torch.nn.functional.adaptive_avg_pool2d(shown.mask, size)
+    mask = (
+        whole
+        if shown.mask is None or not masks
+        else torch.nn.functional.adaptive_avg_pool2d(shown.mask, (size[0], size[1]))
+    )
     return row | {"mask": mask}, shown.frame, known
 
 

@@ -83,11 +83,12 @@ def parameter(name: str) -> inspect.Parameter:
 
 def option_type(annotation: Any) -> Any:
     """What typer should read for a setting of this type; pydantic does the checking."""
+    origin: Any = typing.get_origin(annotation)
     parts = [part for part in typing.get_args(annotation) if part is not type(None)]
     if isinstance(annotation, types.UnionType) and len(parts) == 1:
         return option_type(parts[0])
-    if typing.get_origin(annotation) is Literal:
+    if origin is Literal:
         return str
-    if typing.get_origin(annotation) is tuple:
+    if origin is tuple:
         return list[str] if parts[-1] is Ellipsis else tuple[float, float]
     return annotation

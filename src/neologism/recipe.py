@@ -33,11 +33,11 @@ class Recipe(BaseModel):
     """The model: "emoji" (it ships), a diffusers folder, or a hub id."""
     kind: Literal["object", "style"] = "object"
     """What the pictures show: an object, or the style in which they are made."""
-    vectors: int = Field(1, ge=1, le=64)
+    vectors: int = Field(default=1, ge=1, le=64)
     """How many vectors a word gets; more hold more detail and leave less room in the prompt."""
 
     # pictures
-    side: int | None = Field(None, ge=16, le=4096)
+    side: int | None = Field(default=None, ge=16, le=4096)
     """Side of the training pictures in pixels; the model's own where not given."""
     mirror: bool = False
     """Also show each picture mirrored (not for things with writing or a left and a right)."""
@@ -47,23 +47,23 @@ class Recipe(BaseModel):
     # captions
     captions: Literal["auto", "templates", "files"] = "auto"
     """Where prompts come from: a text file beside each picture where there is one ("auto"), templates only, or files only."""
-    drop_caption: float = Field(0.0, ge=0, le=1)
+    drop_caption: float = Field(default=0.0, ge=0, le=1)
     """Share of samples whose prompt is the word alone."""
 
     # steps
-    steps: int = Field(250, ge=1)
+    steps: int = Field(default=250, ge=1)
     """Most optimizer steps a word may take."""
-    batch: int = Field(8, ge=1)
+    batch: int = Field(default=8, ge=1)
     """Pictures per word and step."""
-    accumulate: int = Field(1, ge=1)
+    accumulate: int = Field(default=1, ge=1)
     """Batches whose gradients are summed before each step."""
-    learning_rate: float = Field(0.5, gt=0)
+    learning_rate: float = Field(default=0.5, gt=0)
     """Top learning rate, as a share of the vocabulary's typical number (root mean square), so that one value suits every base."""
     schedule: Literal["hot_then_cold", "cosine", "constant"] = "hot_then_cold"
     """How the rate falls: level then down to a tenth by a cosine, cosine from the start, or not at all."""
-    weight_decay: float = Field(0.0, ge=0)
+    weight_decay: float = Field(default=0.0, ge=0)
     """AdamW's weight decay on the new rows."""
-    clip: float | None = Field(1.0, gt=0)
+    clip: float | None = Field(default=1.0, gt=0)
     """Largest norm of a word's gradient; a longer one is shortened to it."""
     norm: Literal["free", "drawn", "fixed"] = "free"
     """What keeps the rows' length: nothing, a pull to the vocabulary's mean length, or that length exactly."""
@@ -77,11 +77,11 @@ class Recipe(BaseModel):
     # when it is learned
     stop: Literal["steps", "converged", "similar"] = "steps"
     """When a word is learned: after `steps`; when the paired probe stops falling; or when it has gained `gain_wanted`."""
-    gain_wanted: float = Field(0.3, gt=0, lt=1)
+    gain_wanted: float = Field(default=0.3, gt=0, lt=1)
     """For stop = "similar": the share of the start word's probe loss that must be gone."""
-    patience: int = Field(3, ge=1)
+    patience: int = Field(default=3, ge=1)
     """For stop = "converged": how many probes in a row may bring less than 0.5 % before the word counts as learned."""
-    probe_every: int = Field(25, ge=1)
+    probe_every: int = Field(default=25, ge=1)
     """Steps between probes of the loss on fixed pictures, times and noise."""
 
     # the machine
@@ -93,11 +93,11 @@ class Recipe(BaseModel):
     """Compute activations twice to save memory."""
 
     # what is kept
-    seed: int = Field(0, ge=0, lt=2**63)
+    seed: int = Field(default=0, ge=0, lt=2**63)
     """Decides every random number of the run."""
-    checkpoint_every: int = Field(50, ge=1)
+    checkpoint_every: int = Field(default=50, ge=1)
     """Steps between checkpoints; a crash loses at most the steps since the last one."""
-    preview_every: int = Field(0, ge=0)
+    preview_every: int = Field(default=0, ge=0)
     """Steps between previews; 0 draws them only at the start and at the end."""
     preview_prompts: Words = ("a {}", "a {} on a blue background", "a small {} on a green background", "a red {}")
     """Prompts drawn as previews, {} standing for the word; the same seeds every time."""

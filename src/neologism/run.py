@@ -10,7 +10,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,7 @@ def slug(word: str) -> str:
 
 
 @contextlib.contextmanager
-def opened(folder: Path, recipe: Recipe) -> Iterator[None]:
+def opened(folder: Path, recipe: Recipe) -> Generator[None]:
     """Hold the run folder of this recipe until the block ends.
 
     Raises:

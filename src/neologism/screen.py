@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -38,7 +38,7 @@ class Interrupted:
 
 
 @contextmanager
-def polite_interrupt() -> Iterator[Interrupted]:
+def polite_interrupt() -> Generator[Interrupted]:
     """Note Ctrl-C instead of dying of it, until the block ends."""
     interrupted = Interrupted()
     previous = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -40,7 +40,7 @@ class SplicedTable(nn.Module):
 
 
 @contextlib.contextmanager
-def taught(model: Model, words: Sequence[Embedding] | Mapping[str, Rows]) -> Iterator[None]:
+def taught(model: Model, words: Sequence[Embedding] | Mapping[str, Rows]) -> Generator[None]:
     """Teach the model these words until the block ends; blocks may stand within blocks.
 
     Words are Embeddings, or live tensors by word and encoder key, whose gradients then flow.
@@ -60,7 +60,7 @@ def taught(model: Model, words: Sequence[Embedding] | Mapping[str, Rows]) -> Ite
 
 
 @contextlib.contextmanager
-def spliced(encoder: Encoder, rows: Mapping[str, Tensor]) -> Iterator[None]:
+def spliced(encoder: Encoder, rows: Mapping[str, Tensor]) -> Generator[None]:
     """Splice the words' rows behind one encoder's table until the block ends."""
     if not rows:
         yield

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from diffusers import StableDiffusionPipeline
+from diffusers import StableDiffusionPipeline  # pyright: ignore[reportPrivateImportUsage]
 from diffusers.utils import logging as diffusers_log
 from torch import Tensor, nn
 from transformers.utils import logging as transformers_log
@@ -90,7 +90,7 @@ class StableDiffusion:
 
 
 @contextlib.contextmanager
-def quiet() -> Iterator[None]:
+def quiet() -> Generator[None]:
     """Keep the libraries' own progress bars off the terminal: they would break into ours."""
     chatty = [log for log in (diffusers_log, transformers_log) if log.is_progress_bar_enabled()]
     for log in chatty:
@@ -106,7 +106,12 @@ def opened(folder: str, name: str, machine: Machine) -> StableDiffusion:
     """The Stable Diffusion in a diffusers folder or of a hub id, frozen."""
     with quiet():
         pipe: Any = StableDiffusionPipeline.from_pretrained(
-            folder, torch_dtype=torch.float32, safety_checker=None, feature_extractor=None, requires_safety_checker=False, use_safetensors=True
+            folder,
+            torch_dtype=torch.float32,  # else the text encoder alone would come in the file's own precision
+            use_safetensors=True,
+            safety_checker=None,
+            feature_extractor=None,
+            requires_safety_checker=False,
         )
     pipe.set_progress_bar_config(disable=True)
     return assembled(pipe, name, machine)
