@@ -120,7 +120,7 @@ def test_a_name_that_leads_out_of_the_archive_is_unfit_and_nothing_is_written_th
 def test_an_archive_that_unpacks_to_too_much_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with zipfile.ZipFile(tmp_path / "p.zip", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("1.bmp", bytes(5000))
-    monkeypatch.setattr("neologism.photos.MOST_BYTES", 4999)
+    monkeypatch.setattr("neologism.sources.MOST_BYTES", 4999)
     assert refused(tmp_path / "p.zip") == (
         f"{tmp_path / 'p.zip'} unpacks to more than 2 GiB or 10000 files. Pack only the pictures."
     )
@@ -148,7 +148,7 @@ def test_a_cache_that_cannot_be_written_is_told(tmp_path: Path) -> None:
     (tmp_path / "cache").write_text("in the way")
     assert refused(tmp_path / "p.zip") == (
         f"Nothing can be unpacked to {tmp_path / 'cache/neologism/archives'}: not a directory. "
-        "Set XDG_CACHE_HOME to a folder with room."
+        "Set NEOLOGISM_CACHE to a folder with room."
     )
 
 

@@ -12,7 +12,8 @@ from PIL import Image
 from neologism.contact import contact_sheet
 from neologism.errors import PhotosError
 from neologism.framing import Framed, framed, picture
-from neologism.photos import Photo, Unfit, gather
+from neologism.photos import Photo, gather
+from neologism.sources import Unfit
 
 ACROSS = 6
 """Pictures in a row of the sheet."""

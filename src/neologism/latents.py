@@ -17,6 +17,7 @@ from neologism.errors import ModelError
 from neologism.families.model import Model
 from neologism.framing import FRAMING, Frame, framed
 from neologism.photos import Photo
+from neologism.sources import cache_folder
 
 
 @dataclass(frozen=True)
@@ -58,12 +59,6 @@ def tensor_hashes(module: nn.Module) -> dict[str, str]:
 def raw(tensor: Tensor) -> memoryview:
     """A tensor's bytes."""
     return memoryview(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())  # type: ignore[arg-type]
-
-
-def cache_folder() -> Path:
-    """Where encoded pictures are kept between runs: NEOLOGISM_CACHE, or the user's cache folder."""
-    named = os.environ.get("NEOLOGISM_CACHE")
-    return Path(named) if named else Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "neologism"
 
 
 def cached(model: Model, photos: Sequence[Photo], side: int, mirror: bool, masks: bool) -> Latents:
