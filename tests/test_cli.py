@@ -59,7 +59,8 @@ def test_every_command_has_help_with_an_example(capsys: pytest.CaptureFixture[st
         assert "Example: neologism" in capsys.readouterr().out
 
 
-def test_train_offers_every_setting(capsys: pytest.CaptureFixture[str]) -> None:
+def test_train_offers_every_setting(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
     typed("train", "--help")
     shown = capsys.readouterr().out
     for option in (

@@ -19,7 +19,7 @@ SETTINGS = st.fixed_dictionaries(
     {},
     optional={
         "base": st.text(max_size=20),
-        "preview_prompts": st.lists(st.text(max_size=20), max_size=3),
+        "preview_prompts": st.lists(st.text(max_size=20).map(lambda text: text + "{}"), max_size=3),
         "from": st.lists(st.text(max_size=20), max_size=1),
         "like": st.text(max_size=20),
         "kind": st.sampled_from(["object", "style"]),
@@ -144,3 +144,11 @@ def test_a_file_that_is_not_toml_is_told(tmp_path: Path, content: bytes) -> None
     (tmp_path / "bad.toml").write_bytes(content)
     with pytest.raises(RecipeError, match=r"bad\.toml is not TOML: .*`neologism recipe` prints a complete example"):
         read(tmp_path / "bad.toml")
+
+
+def test_a_template_without_a_place_for_the_word_is_refused() -> None:
+    with pytest.raises(
+        RecipeError,
+        match=r"templates: found 'a photo' without \{\}; write \{\} where the word goes \(found 'a photo'\).",
+    ):
+        recipe(templates="a photo")

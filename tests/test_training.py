@@ -277,3 +277,18 @@ def test_a_full_disk_leaves_nothing_half_written(
     with pytest.raises(RunError, match="could not be written: No space left on device. Free some space"):
         list(train(settings(tiny_base, pictures), tmp_path / "run"))
     assert not run.whole_folders(tmp_path / "run") and not list((tmp_path / "run").rglob("*.partial/*.partial"))
+
+
+def test_epochs_end_a_run_when_every_picture_was_shown_so_often(
+    tiny_base: Path, pictures: Path, tmp_path: Path
+) -> None:
+    finished = of(Finished, list(train(settings(tiny_base, pictures, epochs=5), tmp_path / "run")))[0]
+    assert finished.step == 5 and finished.reason == "all 5 steps done"
+
+
+def test_own_templates_are_what_is_said(tiny_base: Path, pictures: Path, tmp_path: Path) -> None:
+    one, two = (
+        of(Finished, list(train(settings(tiny_base, pictures, templates=t), tmp_path / t)))[0].embedding.vectors["text"]
+        for t in ("a red {}", "the house of {}")
+    )
+    assert not torch.equal(one, two)

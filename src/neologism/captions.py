@@ -68,7 +68,15 @@ STYLE_TEMPLATES = (
 TEMPLATES = {"object": OBJECT_TEMPLATES, "style": STYLE_TEMPLATES}
 
 
-def prompt(word: str, kind: Kind, own: str | None, source: Source, drop: float, chance: random.Random) -> str:
+def prompt(
+    word: str,
+    kind: Kind,
+    own: str | None,
+    source: Source,
+    drop: float,
+    chance: random.Random,
+    templates: Sequence[str] = (),
+) -> str:
     """The prompt for one sample.
 
     Args:
@@ -78,6 +86,7 @@ def prompt(word: str, kind: Kind, own: str | None, source: Source, drop: float, 
         source: "templates" never uses `own`, "auto" does where there is one, "files" must.
         drop: the share of prompts that are the word alone.
         chance: where the choices come from.
+        templates: prompts with {} for the word, instead of those of the kind.
 
     Raises:
         PhotosError: the source is "files" and there is no caption (`check_captions` tells which photo).
@@ -87,7 +96,7 @@ def prompt(word: str, kind: Kind, own: str | None, source: Source, drop: float, 
     if chance.random() < drop:
         return word
     if own is None or source == "templates":
-        return chance.choice(TEMPLATES[kind]).replace("{}", word)
+        return chance.choice(templates or TEMPLATES[kind]).replace("{}", word)
     return with_word(own, word)
 
 

@@ -47,6 +47,7 @@ class Lesson:
         self.typical = {e.key: known_rows(e) for e in self.model.encoders}
         self.lengths = {key: float(rows.norm(dim=1).mean()) for key, rows in self.typical.items()}
         self.unit = float(next(iter(self.typical.values())).pow(2).mean().sqrt())
+        self.steps = self.recipe.steps_for(len(self.latents))
         self.good = self.state()
 
     def batch(self, part: int) -> Batch:
@@ -58,7 +59,7 @@ class Lesson:
 
     def rate(self) -> float:
         """The learning rate of this step, in numbers of a row."""
-        share = optimizer.rate(self.recipe.schedule, self.step / self.recipe.steps)
+        share = optimizer.rate(self.recipe.schedule, self.step / self.steps)
         return self.recipe.learning_rate * self.unit * share * self.cooled
 
     def update(self, loss: float) -> Step | Warned:
@@ -100,7 +101,7 @@ class Lesson:
     def told(self, loss: float, rate: float, gradient: float) -> Step:
         """This step as an event; the probe is taken when due."""
         key, rows = next(iter(self.rows.items()))
-        probe = self.probe() if self.step % self.recipe.probe_every == 0 or self.step >= self.recipe.steps else None
+        probe = self.probe() if self.step % self.recipe.probe_every == 0 or self.step >= self.steps else None
         self.decide()
         encoder = self.model.encoders[0]
         middle = rows.detach().mean(0)
@@ -108,9 +109,7 @@ class Lesson:
         cosine = torch.nn.functional.cosine_similarity(middle, self.start.vectors[key].mean(0), dim=0)
         norm = float(rows.detach().norm(dim=1).mean())
         names = tuple(neighbour.word for neighbour in near)
-        return Step(
-            self.word, self.step, self.recipe.steps, loss, rate, gradient, norm, float(cosine), names, probe, 0.0
-        )
+        return Step(self.word, self.step, self.steps, loss, rate, gradient, norm, float(cosine), names, probe, 0.0)
 
     def probe(self) -> float:
         """The loss on the fixed probes, remembered."""
@@ -124,8 +123,8 @@ class Lesson:
 
     def decide(self) -> None:
         """Set `done` where the word is learned."""
-        if self.step >= self.recipe.steps:
-            self.done = f"all {self.recipe.steps} steps done"
+        if self.step >= self.steps:
+            self.done = f"all {self.steps} steps done"
         else:
             rule, patience, wanted = self.recipe.stop, self.recipe.patience, self.recipe.gain_wanted
             self.done = stopping.reason_to_stop(rule, self.probes, patience, wanted)

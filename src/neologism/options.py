@@ -15,8 +15,13 @@ import typer
 from neologism.errors import RecipeError
 from neologism.recipe import FIELDS, Recipe, read, recipe
 
-SPELLED = {"pictures": "PICTURES", "words": "--word", "start_from": "--from", "preview_prompts": "--preview-prompt"}
-SINGULAR = {"word": "words", "from": "start_from", "preview_prompt": "preview_prompts"}
+SPELLED = {
+    "pictures": "PICTURES",
+    "words": "--word",
+    "start_from": "--from",
+    "preview_prompts": "--preview-prompt",
+    "templates": "--template",
+}
 
 
 def with_recipe(command: Callable[..., None]) -> Callable[..., None]:

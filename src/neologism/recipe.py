@@ -47,12 +47,16 @@ class Recipe(BaseModel):
     # captions
     captions: Literal["auto", "templates", "files"] = "auto"
     """Where prompts come from: a text file beside each picture where there is one ("auto"), templates only, or files only."""
+    templates: Words = ()
+    """Prompts to learn with, {} standing for the word, such as "a photo of a {}"; those of the kind where none are given."""
     drop_caption: float = Field(default=0.0, ge=0, le=1)
     """Share of samples whose prompt is the word alone."""
 
     # steps
     steps: int = Field(default=250, ge=1)
     """Most optimizer steps a word may take."""
+    epochs: int | None = Field(default=None, ge=1)
+    """Stop after every picture was shown this often, if that is sooner than `steps`."""
     batch: int = Field(default=8, ge=1)
     """Pictures per word and step."""
     accumulate: int = Field(default=1, ge=1)
@@ -102,7 +106,7 @@ class Recipe(BaseModel):
     preview_prompts: Words = ("a {}", "a {} on a blue background", "a small {} on a green background", "a red {}")
     """Prompts drawn as previews, {} standing for the word; the same seeds every time."""
 
-    @field_validator("pictures", "words", "like", "start_from", mode="before")
+    @field_validator("pictures", "words", "like", "start_from", "templates", "preview_prompts", mode="before")
     @classmethod
     def one_or_many(cls, value: Any) -> Any:
         """A single text counts as a list of one."""
@@ -114,6 +118,15 @@ class Recipe(BaseModel):
         """Times lie in 0..1, the lower first."""
         if not 0 <= value[0] < value[1] <= 1:
             raise ValueError(f"found {value[0]} to {value[1]}; two numbers in 0..1 are allowed, the lower first")
+        return value
+
+    @field_validator("templates", "preview_prompts")
+    @classmethod
+    def places_for_the_word(cls, value: Words) -> Words:
+        """Every prompt has a place for the word."""
+        without = [prompt for prompt in value if "{}" not in prompt]
+        if without:
+            raise ValueError(f"found {without[0]!r} without {{}}; write {{}} where the word goes")
         return value
 
     @model_validator(mode="after")
@@ -131,6 +144,11 @@ class Recipe(BaseModel):
                     f"found {len(given)} of {name!r} for {len(self.words)} words; give one for all or one for each"
                 )
         return self
+
+    def steps_for(self, pictures: int) -> int:
+        """How many steps a word of so many pictures may take."""
+        shown = self.batch * self.accumulate
+        return min(self.steps, -(-self.epochs * pictures // shown)) if self.epochs else self.steps
 
     @property
     def starts(self) -> Words:

@@ -100,7 +100,7 @@ def prepared(model: Model, recipe: Recipe, out: Path, number: int, shown: list[P
     events: list[Event] = [Cached(word, len(shown), latents.found)]
     place = out if len(recipe.words) == 1 else out / run.slug(word)
     state, damaged = run.newest(place)
-    template = (captions.OBJECT_TEMPLATES if recipe.kind == "object" else captions.STYLE_TEMPLATES)[0]
+    template = (recipe.templates or captions.TEMPLATES[recipe.kind])[0]
     first = first_rows(model, recipe, number, latents, template) if state is None else rows_of(state)
     lesson = Lesson(word, latents, sayer(word, shown, recipe), recipe, model, first, template)
     if state is not None:
@@ -128,7 +128,7 @@ def first_rows(model: Model, recipe: Recipe, number: int, latents: Latents, temp
 def sayer(word: str, shown: list[Photo], recipe: Recipe) -> lessons.Said:
     """What is said of a photo at a step."""
     return lambda photo, chance: captions.prompt(
-        word, recipe.kind, shown[photo].caption, recipe.captions, recipe.drop_caption, chance
+        word, recipe.kind, shown[photo].caption, recipe.captions, recipe.drop_caption, chance, recipe.templates
     )
 
 

@@ -107,7 +107,7 @@ def opened(folder: str, name: str, machine: Machine) -> StableDiffusion:
     with quiet():
         pipe: Any = StableDiffusionPipeline.from_pretrained(
             folder,
-            torch_dtype=torch.float32,  # else the text encoder alone would come in the file's own precision
+            dtype=torch.float32,  # else the text encoder alone would come in the file's own precision
             use_safetensors=True,
             safety_checker=None,
             feature_extractor=None,
