@@ -28,6 +28,7 @@ demo: install  ## teach a word and draw it
 	$(BIN)/neologism demo
 
 test: install  ## the tests that need no patience and no GPU
+	-@$(MAKE) -s debian  # without them the tests of the workshop are skipped
 	$(BIN)/python -m pytest -q
 
 test-all: install  ## the slow ones too, and those for a GPU where there is one
@@ -55,4 +56,8 @@ debian:
 emoji-base: install debian  ## make the base that ships anew (hours; may be stopped and taken up again)
 	$(BIN)/python -m workshop.emoji.autoencoder
 	$(BIN)/python -m workshop.emoji.denoiser
+	$(BIN)/python -m workshop.emoji.assemble
 	$(BIN)/python -m workshop.emoji.judge
+	$(BIN)/python -m workshop.emoji.examples
+	$(BIN)/python -m workshop.emoji.measure
+	$(BIN)/python -m workshop.emoji.assemble --card

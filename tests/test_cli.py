@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from neologism import cli, screen
 from neologism.recipe import read, recipe
+from neologism.run import whole_folders
 
 
 def typed(*words: object) -> int:
@@ -136,3 +141,27 @@ def test_the_first_interrupt_saves_and_the_second_aborts() -> None:
     assert interrupted.asked
     with pytest.raises(KeyboardInterrupt):
         interrupted()
+
+
+def test_ctrl_c_saves_and_the_same_command_goes_on(tiny_base: Path, pictures: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    words = ["train", pictures, "--word", "<disc>", "--base", tiny_base, "--like", "cat", "--steps", 5000, "--out", out]
+    command = [
+        sys.executable,
+        "-m",
+        "neologism",
+        *map(str, words),
+        "--preview-prompt",
+        "{}",
+        "--checkpoint-every",
+        "10",
+    ]
+    child = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    limit = time.monotonic() + 90
+    while not whole_folders(out) and time.monotonic() < limit:
+        time.sleep(0.02)
+    child.send_signal(signal.SIGINT)
+    told = child.communicate(timeout=60)[1]
+    assert child.returncode == 130 and "stopped and saved" in told
+    assert whole_folders(out) and not (out / "word.safetensors").exists()
+    assert not list(out.rglob("*.partial"))
