@@ -292,3 +292,11 @@ def test_own_templates_are_what_is_said(tiny_base: Path, pictures: Path, tmp_pat
         for t in ("a red {}", "the house of {}")
     )
     assert not torch.equal(one, two)
+
+
+def test_gradient_checkpointing_learns_the_same(tiny_base: Path, pictures: Path, tmp_path: Path) -> None:
+    one, two = (
+        of(Finished, list(train(settings(tiny_base, pictures, gradient_checkpointing=saved), tmp_path / str(saved))))[0]
+        for saved in (False, True)
+    )
+    assert torch.allclose(one.embedding.vectors["text"], two.embedding.vectors["text"], atol=1e-4)

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from neologism.batches import TENSORS, Batch, counted, generator, joined
 from neologism.errors import WordError
-from neologism.families.model import Encoder, Model
+from neologism.families.model import Encoder, Model, bare
 from neologism.objective import loss
-from neologism.vocabulary import known_rows, taught, whole_words
+from neologism.vocabulary import taught
 
 # The search: how many candidates each round begins with, and on how many probes each is tried.
 ROUNDS = ((1500, 2), (96, 8), (12, 32))
@@ -46,7 +46,7 @@ def start(model: Model, like: str, count: int, seed: int, probes: Batch) -> Star
 
 def small_random(encoder: Encoder, law: str, count: int, seed: int) -> Tensor:
     """Random rows [count, width] with the deviation of the vocabulary's numbers."""
-    chance, deviation = generator(seed, "start", encoder.key), float(known_rows(encoder).std())
+    chance, deviation = generator(seed, "start", encoder.key), float(encoder.known_rows().std())
     if law == "normal":
         return torch.randn(count, encoder.width, generator=chance) * deviation
     return (torch.rand(count, encoder.width, generator=chance) * 2 - 1) * deviation * 3**0.5
@@ -57,19 +57,17 @@ def of_phrase(encoder: Encoder, phrase: str, count: int, seed: int) -> Tensor:
     ids = encoder.tokens(phrase)
     if not ids:
         raise WordError(f"The start {phrase!r} has no tokens. Give --like a word or phrase, auto, normal or uniform.")
-    rows = known_rows(encoder)[ids].cpu()
+    rows = encoder.known_rows()[ids].cpu()
     if len(rows) == count:
         return rows.clone()
     apart = torch.randn(count, encoder.width, generator=generator(seed, "apart", encoder.key))
-    return rows.mean(0) + (apart * known_rows(encoder).std().cpu() * 0.1 if count > 1 else 0)
+    return rows.mean(0) + (apart * encoder.known_rows().std().cpu() * 0.1 if count > 1 else 0)
 
 
 def best_word(model: Model, probes: Batch) -> str:
     """The vocabulary's word that explains the pictures best: lowest denoising loss, found by successive halving."""
     encoder = model.encoders[0]
-    names = [
-        name.removesuffix("</w>").lstrip("▁") for name in encoder.tokenizer.convert_ids_to_tokens(whole_words(encoder))
-    ]
+    names = [bare(token) for token in encoder.tokenizer.convert_ids_to_tokens(encoder.whole_words)]
     if not names:
         raise WordError(
             "The model's vocabulary has no whole words to start from. Give --like a word, normal or uniform."

@@ -10,7 +10,7 @@ from torch import Tensor
 from neologism import formats
 from neologism.errors import ModelError
 from neologism.families import Encoder, Model, open_model
-from neologism.vocabulary import check_fit, known_rows, nearest
+from neologism.vocabulary import check_fit, nearest
 
 
 def inspected(file: Path, base: str | None = None) -> dict[str, Any]:
@@ -41,7 +41,7 @@ def described(rows: Tensor, encoder: Encoder | None) -> dict[str, Any]:
         "nearest": [],
     }
     if encoder:
-        facts["vocabulary_norm"] = round(float(known_rows(encoder).norm(dim=1).mean()), 4)
+        facts["vocabulary_norm"] = round(float(encoder.known_rows().norm(dim=1).mean()), 4)
         facts["nearest"] = [
             [{"word": n.word, "cosine": round(n.cosine, 4)} for n in near] for near in nearest(encoder, rows)
         ]

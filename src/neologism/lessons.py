@@ -18,7 +18,7 @@ from neologism.families.model import Model
 from neologism.latents import Latents
 from neologism.methods import inversion
 from neologism.recipe import Recipe
-from neologism.vocabulary import known_rows, nearest
+from neologism.vocabulary import nearest
 
 PROBES = 32  # fixed samples for the start search; the first 16 of them tell when to stop
 COOLER = 0.3  # the rate after a breakdown, as a share of that before
@@ -44,9 +44,8 @@ class Lesson:
     def __post_init__(self) -> None:
         self.rows = inversion.rows(self.start.vectors)
         self.adamw = optimizer.adamw(list(self.rows.values()), self.recipe.weight_decay)
-        self.typical = {e.key: known_rows(e) for e in self.model.encoders}
-        self.lengths = {key: float(rows.norm(dim=1).mean()) for key, rows in self.typical.items()}
-        self.unit = float(next(iter(self.typical.values())).pow(2).mean().sqrt())
+        self.lengths = {e.key: float(e.known_rows().norm(dim=1).mean()) for e in self.model.encoders}
+        self.unit = float(self.model.encoders[0].known_rows().pow(2).mean().sqrt())
         self.steps = self.recipe.steps_for(len(self.latents))
         self.good = self.state()
 

@@ -55,6 +55,8 @@ def train(recipe: Recipe, out: Path | str | None = None) -> Iterator[Event]:
     folder = Path(out) if out else Path("words") / "-".join(run.slug(word) for word in recipe.words)
     sets = [photos.gather(Path(source), recipe.side) for source in recipe.pictures]
     model = open_model(recipe.base, recipe.device, recipe.precision)
+    if recipe.gradient_checkpointing:
+        model.save_memory()
     for word in recipe.words:
         check_word(word, model)
     with run.opened(folder, recipe):

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from neologism.embedding import Embedding
 from neologism.errors import ModelError, WordError
-from neologism.families.model import Encoder, Model
+from neologism.families.model import Encoder, Model, bare
 
 Rows = Mapping[str, Tensor]
 
@@ -124,14 +124,6 @@ def check_fit(word: str, vectors: Rows, model: Model) -> None:
             )
 
 
-def known_rows(encoder: Encoder) -> Tensor:
-    """The frozen table [tokens, width], float32, without any taught word."""
-    table = encoder.table
-    while isinstance(table, SplicedTable):
-        table = table.table
-    return table.weight.detach().float()  # type: ignore[union-attr,operator]
-
-
 @dataclass(frozen=True)
 class Neighbour:
     """A known word and its cosine to a vector."""
@@ -142,28 +134,10 @@ class Neighbour:
 
 def nearest(encoder: Encoder, vectors: Tensor, count: int = 3) -> list[list[Neighbour]]:
     """For each vector [n, width] the known whole words whose rows have the highest cosine to it."""
-    ids = whole_words(encoder)
-    rows = torch.nn.functional.normalize(known_rows(encoder)[ids].cpu(), dim=1)
-    cosines = torch.nn.functional.normalize(vectors.detach().float().cpu(), dim=1) @ rows.T
-    best = cosines.topk(min(count, len(ids)), dim=1)
-    names = encoder.tokenizer.convert_ids_to_tokens(ids)
+    cosines = torch.nn.functional.normalize(vectors.detach().float().cpu(), dim=1) @ encoder.directions.T
+    best = cosines.topk(min(count, len(encoder.whole_words)), dim=1)
+    names = encoder.tokenizer.convert_ids_to_tokens(encoder.whole_words)
     return [
-        [Neighbour(names[i].removesuffix("</w>").lstrip("▁"), c) for c, i in zip(cs, ns, strict=True)]
+        [Neighbour(bare(names[i]), c) for c, i in zip(cs, ns, strict=True)]
         for cs, ns in zip(best.values.tolist(), best.indices.tolist(), strict=True)
     ]
-
-
-def whole_words(encoder: Encoder) -> list[int]:
-    """Ids of the tokens that are words of three or more plain letters by themselves."""
-    found = getattr(encoder.tokenizer, "_neologism_whole_words", None)
-    if found is None:
-        vocabulary: dict[str, int] = encoder.tokenizer.get_vocab()
-        found = sorted(i for token, i in vocabulary.items() if is_whole(token))
-        encoder.tokenizer._neologism_whole_words = found
-    return found
-
-
-def is_whole(token: str) -> bool:
-    """Whether a token of CLIP's BPE or of SentencePiece is a whole plain word."""
-    bare = token.removesuffix("</w>").lstrip("▁")
-    return bare != token and bare.isascii() and bare.isalpha() and len(bare) >= 3

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -31,6 +32,24 @@ class Encoder:
     module: nn.Module
     width: int
     taught: dict[str, tuple[int, ...]] = field(default_factory=dict[str, tuple[int, ...]])
+
+    @functools.cached_property
+    def whole_words(self) -> list[int]:
+        """Ids of the tokens that are words of three or more plain letters by themselves."""
+        vocabulary: dict[str, int] = self.tokenizer.get_vocab()
+        return sorted(i for token, i in vocabulary.items() if len(bare(token)) >= 3 and is_whole(token))
+
+    @functools.cached_property
+    def directions(self) -> Tensor:
+        """The rows of the whole words at length 1: [words, width], float32, on the CPU. The table is frozen, so they last."""
+        return torch.nn.functional.normalize(self.known_rows()[self.whole_words].cpu(), dim=1)
+
+    def known_rows(self) -> Tensor:
+        """The frozen table [tokens, width], float32, without any taught word."""
+        table: Any = self.table
+        while hasattr(table, "table"):
+            table = table.table
+        return table.weight.detach().float()
 
     @property
     def limit(self) -> int:
@@ -74,6 +93,16 @@ class Encoder:
         end = self.tokenizer.eos_token_id
         padding = end if self.tokenizer.pad_token_id is None else self.tokenizer.pad_token_id
         return [self.tokenizer.bos_token_id, *ids, end] + [padding] * (room - len(ids))
+
+
+def bare(token: str) -> str:
+    """A token of CLIP's BPE or of SentencePiece without its mark of a word's end or start."""
+    return token.removesuffix("</w>").lstrip("\u2581")
+
+
+def is_whole(token: str) -> bool:
+    """Whether a token is a whole plain word."""
+    return bare(token) != token and bare(token).isascii() and bare(token).isalpha()
 
 
 def split_at_words(prompt: str, words: Iterable[str]) -> list[str]:
@@ -136,6 +165,10 @@ class Model(Protocol):
 
     def parts(self) -> dict[str, nn.Module]:
         """Its frozen networks by name."""
+        ...
+
+    def save_memory(self) -> None:
+        """From now on, compute activations twice instead of keeping them for the backward pass."""
         ...
 
     def encode(self, pixels: Tensor) -> tuple[Tensor, Tensor]:

@@ -47,6 +47,10 @@ class StableDiffusion:
         """Its frozen networks by name."""
         return {"vae": self.pipe.vae, "text_encoder": self.pipe.text_encoder, "unet": self.pipe.unet}
 
+    def save_memory(self) -> None:
+        """Checkpoint the U-Net's activations, which are nearly all of them."""
+        self.pipe.unet.enable_gradient_checkpointing()
+
     @torch.no_grad()
     def encode(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         """Posterior mean and deviation [n, c, h, w], float32, of pixels [n, 3, h, w] in -1..1."""
