@@ -15,8 +15,8 @@ from neologism import captions, formats, initial, lessons, photos, run, verifyin
 from neologism.contact import contact_sheet
 from neologism.embedding import Embedding
 from neologism.events import Cached, Checkpoint, Event, Finished, Opened, Picture, Started, Step, Warned
-from neologism.families import Model, open_model
-from neologism.framing import framed
+from neologism.families import Model, native_side, open_model
+from neologism.framing import framed, picture
 from neologism.generation import generate
 from neologism.latents import Latents, cached
 from neologism.lessons import Lesson
@@ -53,7 +53,8 @@ def train(recipe: Recipe, out: Path | str | None = None) -> Iterator[Event]:
         NeologismError: see `errors`; nothing half-written stays under a final name.
     """
     folder = Path(out) if out else Path("words") / "-".join(run.slug(word) for word in recipe.words)
-    sets = [photos.gather(Path(source), recipe.side) for source in recipe.pictures]
+    side = recipe.side or native_side(recipe.base)
+    sets = [photos.gather(Path(source), side) for source in recipe.pictures]
     model = open_model(recipe.base, recipe.device, recipe.precision)
     if recipe.gradient_checkpointing:
         model.save_memory()
@@ -225,8 +226,7 @@ def drawn_sheet(course: Course, lesson: Lesson, shown: list[Photo]) -> Image.Ima
 
 def shown_image(photo: Photo, course: Course) -> Image.Image:
     """A photo as training saw it."""
-    pixels = framed(photo, course.recipe.side or course.model.size).pixels
-    return Image.fromarray(((pixels + 1) * 127.5).round().clamp(0, 255).byte().permute(1, 2, 0).numpy())
+    return picture(framed(photo, course.recipe.side or course.model.size).pixels)
 
 
 def prove(course: Course, files: list[Path]) -> None:
