@@ -12,6 +12,7 @@ from neologism.recipe import recipe
 from neologism.training import train
 
 EXAMPLES = Path(__file__).parent / "emoji" / "photos"
+SHOWN = "lady-beetle"
 SCENES = (
     "a {}",
     "a {} on a blue background",
@@ -33,7 +34,7 @@ def demo(subject: str | None, out: Path, seed: int, console: Console) -> None:
         PhotosError: there is no example subject of that name.
     """
     known = subjects()
-    chosen = subject or known[0]
+    chosen = subject or SHOWN
     if chosen not in known:
         raise PhotosError(f"There is no example subject {chosen!r}. Choose one of {', '.join(known)}.")
     pictures = EXAMPLES / chosen
