@@ -53,7 +53,7 @@ class Recipe(BaseModel):
     """Share of samples whose prompt is the word alone."""
 
     # steps
-    steps: int = Field(default=250, ge=1)
+    steps: int = Field(default=150, ge=1)
     """Most optimizer steps a word may take."""
     epochs: int | None = Field(default=None, ge=1)
     """Stop after every picture was shown this often, if that is sooner than `steps`."""
