@@ -12,7 +12,7 @@ from neologism.recipe import recipe
 from neologism.training import train
 
 EXAMPLES = Path(__file__).parent / "emoji" / "photos"
-SHOWN = "lady-beetle"
+SHOWN = "rabbit"
 SCENES = (
     "a {}",
     "a {} on a blue background",
