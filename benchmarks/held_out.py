@@ -27,7 +27,7 @@ from neologism.training import train
 from neologism.verifying import verify
 from workshop.emoji.denoiser import SUBJECTS
 from workshop.emoji.examples import GIVEN, UNSEEN, subject_pictures
-from workshop.emoji.judge import everyone
+from workshop.emoji.judge import names
 from workshop.emoji.measure import background_colour
 from workshop.emoji.scenes import with_article
 from workshop.emoji.subjects import Subject, development, trained
@@ -68,8 +68,7 @@ def row(
     word: list[Embedding] = [finished.embedding]
     ours = generate(model, f"a {WORD}", word, seeds)
     blue = generate(model, f"a {WORD} on a blue background", word, range(4))
-    names = [with_article(s.name, "a") for s in everyone()]
-    places = ranks(judge, ours, names, [with_article(subject.name, "a")] * len(ours))
+    places = ranks(judge, ours, names(), [with_article(subject.name, "a")] * len(ours))
     figures = {
         "subject": subject.name,
         "start": start,

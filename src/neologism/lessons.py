@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass, field
 from typing import Any
@@ -112,13 +113,13 @@ class Lesson:
 
     def probe(self) -> float:
         """The loss on the fixed probes, remembered."""
-        first_half = initial.part_of(self.probe_batch(), PROBES // 2)
-        self.probes.append(initial.rows_loss(self.model, self.vectors(), first_half))
+        self.probes.append(initial.rows_loss(self.model, self.vectors(), self.fixed))
         return self.probes[-1]
 
-    def probe_batch(self) -> Batch:
-        """Fixed samples of the word's pictures, the same at every step of every run of this seed."""
-        return probe_batch(self.model, self.latents, self.template, self.recipe)
+    @functools.cached_property
+    def fixed(self) -> Batch:
+        """Samples of the word's pictures to probe with, the same at every step of every run of this seed."""
+        return initial.part_of(probe_batch(self.model, self.latents, self.template, self.recipe), PROBES // 2)
 
     def decide(self) -> None:
         """Set `done` where the word is learned."""

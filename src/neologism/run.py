@@ -101,17 +101,17 @@ def sync(folder: Path) -> None:
         os.close(handle)
 
 
-def lesson_folder(out: Path, lesson: Lesson, alone: bool) -> Path:
+def word_folder(out: Path, word: str, alone: bool) -> Path:
     """Where a word's checkpoints, pictures and file go: the run folder itself where it is the only word."""
-    return out if alone else out / slug(lesson.word)
+    return out if alone else out / slug(word)
 
 
 def checkpoint(folder: Path, lesson: Lesson) -> Path:
-    """Keep a lesson's state: a partial folder, renamed when whole and read back; then old ones are pruned."""
-    place = folder / "checkpoints" / f"{lesson.step:06d}"
+    """Keep a lesson's last good state: a partial folder, renamed when whole and read back; then old ones are pruned."""
+    state = lesson.good
+    place = folder / "checkpoints" / f"{state['numbers']['step']:06d}"
     partial = place.with_name(place.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
-    state = lesson.state()
     tensors = save(state["tensors"])
     manifest = {"word": lesson.word, "numbers": state["numbers"], "sha256": hashlib.sha256(tensors).hexdigest()}
     write_whole(partial / "state.safetensors", tensors)

@@ -113,7 +113,7 @@ def score(
     others = len(rows) * (len(rows) - 1)
     diversity = float((1 - cosines).sum() / others) if others else 0.0
     told = float((rows * sees.texts(prompts)).sum(1).mean()) if prompts else None
-    return Score(likeness(sees, drawn, photos), told, diversity, len(rows))
+    return Score(float((rows @ sees.pictures(photos).T).mean()), told, diversity, len(rows))
 
 
 def likeness(judge: Judge, drawn: Sequence[Image.Image], photos: Sequence[Image.Image]) -> float:

@@ -13,7 +13,6 @@ from PIL import Image
 
 from neologism import captions, formats, initial, lessons, photos, run, verifying
 from neologism.contact import contact_sheet
-from neologism.embedding import Embedding
 from neologism.events import Cached, Checkpoint, Event, Finished, Opened, Picture, Started, Step, Warned
 from neologism.families import Model, native_side, open_model
 from neologism.framing import framed, picture
@@ -41,7 +40,7 @@ class Course:
 
     def folder(self, lesson: Lesson) -> Path:
         """Where a word's own files go."""
-        return run.lesson_folder(self.out, lesson, alone=len(self.recipe.words) == 1)
+        return run.word_folder(self.out, lesson.word, alone=len(self.recipe.words) == 1)
 
 
 def train(recipe: Recipe, out: Path | str | None = None) -> Iterator[Event]:
@@ -101,8 +100,7 @@ def prepared(model: Model, recipe: Recipe, out: Path, number: int, shown: list[P
     word = recipe.words[number]
     latents = cached(model, shown, recipe.side or model.size, recipe.mirror, recipe.masks)
     events: list[Event] = [Cached(word, len(shown), latents.found)]
-    place = out if len(recipe.words) == 1 else out / run.slug(word)
-    state, damaged = run.newest(place)
+    state, damaged = run.newest(run.word_folder(out, word, alone=len(recipe.words) == 1))
     template = (recipe.templates or captions.TEMPLATES[recipe.kind])[0]
     first = first_rows(model, recipe, number, latents, template) if state is None else rows_of(state)
     lesson = Lesson(word, latents, sayer(word, shown, recipe), recipe, model, first, template)
@@ -192,13 +190,8 @@ def previews(course: Course, lesson: Lesson) -> Iterator[Picture]:
     prompts = [prompt.replace("{}", lesson.word) for prompt in course.recipe.preview_prompts]
     if not prompts:
         return
-    for prompt, image in zip(prompts, generate(course.model, prompts, known(lesson)), strict=True):
+    for prompt, image in zip(prompts, generate(course.model, prompts, [lesson.embedding()]), strict=True):
         yield run.keep_picture(course.folder(lesson), Picture(lesson.word, lesson.step, prompt, 0, image))
-
-
-def known(lesson: Lesson) -> list[Embedding]:
-    """The word as it is, as something that can be taught."""
-    return [lesson.embedding()]
 
 
 def finish(course: Course, lesson: Lesson, shown: list[Photo]) -> Finished:

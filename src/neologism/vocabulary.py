@@ -105,7 +105,7 @@ def pieces_warning(word: str, model: Model) -> str | None:
     if word.startswith("<") and word.endswith(">"):
         return None
     pieces = model.encoders[0].tokenizer.convert_ids_to_tokens(model.encoders[0].pieces(word))
-    shown = " + ".join(piece.removesuffix("</w>") for piece in pieces)
+    shown = " + ".join(bare(piece) for piece in pieces)
     return (
         f"Without the word's file, {word!r} still means something to the model ({shown}), so a forgotten file goes unnoticed. "
         f"A word in angle brackets, such as <{word}>, is safer."

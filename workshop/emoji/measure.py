@@ -18,7 +18,7 @@ from neologism.scores import Judge, open_judge, ranks
 from workshop.emoji import autoencoder, pictures
 from workshop.emoji.denoiser import SHIPPED, SUBJECTS
 from workshop.emoji.drawing import COLOURS
-from workshop.emoji.judge import everyone
+from workshop.emoji.judge import names
 from workshop.emoji.scenes import Scene, with_article
 from workshop.emoji.subjects import HELD_OUT, Subject, pool, trained
 
@@ -62,9 +62,8 @@ def drawn(pipe: Any, prompts: Sequence[str]) -> list[Image.Image]:
 def figures(judge: Judge, pipe: Any, scenes: Sequence[Scene]) -> tuple[dict[str, Any], list[Image.Image]]:
     """Naming and background on the scenes, and the pictures."""
     images = drawn(pipe, [scene.caption for scene in scenes])
-    names = [with_article(s.name, "a") for s in everyone()]
     wanted = [with_article(s.called, "a") for s in scenes]
-    places = ranks(judge, images, names, wanted)
+    places = ranks(judge, images, names(), wanted)
     right = [background_colour(image) == scene.background for image, scene in zip(images, scenes, strict=True)]
     shares = {"top1": float((places < 1).float().mean()), "top5": float((places < 5).float().mean())}
     return {"prompts": len(scenes), **shares, "background": sum(right) / len(right)}, images
