@@ -300,3 +300,11 @@ def test_gradient_checkpointing_learns_the_same(tiny_base: Path, pictures: Path,
         for saved in (False, True)
     )
     assert torch.allclose(one.embedding.vectors["text"], two.embedding.vectors["text"], atol=1e-4)
+
+
+def test_every_event_is_in_the_journal_in_its_order(tiny_base: Path, pictures: Path, tmp_path: Path) -> None:
+    (pictures / "broken.png").write_bytes(b"no picture")
+    events = list(train(settings(tiny_base, pictures), tmp_path / "run"))
+    lines = [json.loads(line)["event"] for line in (tmp_path / "run/events.jsonl").read_text().splitlines()]
+    assert lines == [type(event).__name__ for event in events]
+    assert lines[:2] == ["Opened", "Warned"]

@@ -71,17 +71,18 @@ def journey(model: Model, recipe: Recipe, out: Path, sets: list[Gathered]) -> It
         Opened(model.name, model.family, str(model.machine.device), model.machine.precision, model.machine.reason)
     ]
     made: list[Lesson] = []
+    shown = 0  # of what is told so far; the journal opens once every word's step is known
     for number, (word, found) in enumerate(zip(recipe.words, sets, strict=True)):
         told += warnings(model, word, found, recipe)
-        yield from told
-        told = []
+        yield from told[shown:]
+        shown = len(told)
         lesson, events = prepared(model, recipe, out, number, found.photos)
         made.append(lesson)
         told += events
     course = Course(model, recipe, out, run.Journal(out, {lesson.word: lesson.step for lesson in made}), began, before)
     for event in told:
         course.journal.tell(event)
-        yield event
+    yield from told[shown:]
     for event in learned(course, made, [found.photos for found in sets]):
         course.journal.tell(event)
         yield event
