@@ -48,6 +48,9 @@ def test_a_scene_is_a_pure_function_of_its_seed() -> None:
 
 def test_captions_say_what_is_drawn() -> None:
     for scene in some_scenes():
+        if "{}" not in scene.manner:  # the templates of a style say nothing of what is drawn in it
+            assert scene.style and scene.style in scene.caption
+            continue
         for said in (
             scene.called,
             scene.background,
@@ -68,6 +71,16 @@ def test_the_background_has_the_colour_that_is_said() -> None:
         picture, mask = scenes.drawn(scene, random.Random(0))
         assert np.abs(np.array(picture.getpixel((1, 1)), int) - np.array(colour)).max() <= 20
         assert np.asarray(mask)[1, 1] == 0 and np.asarray(mask).max() == 255
+
+
+def test_two_subjects_stand_side_by_side_or_are_mixed_into_one() -> None:
+    owl, other = trained(2)
+    both = scenes.Scene(owl, "owl", background="white", other=other)
+    assert f"owl and a {other.name}".replace("and a", "and an" if other.name[0] in "aeiou" else "and a") in both.caption
+    mixed = scenes.replace(both, mixed=True)
+    assert "owl mixed with a" in mixed.caption
+    alone, blend = (np.asarray(scenes.drawn(s, random.Random(3))[0]) for s in (scenes.replace(both, other=None), mixed))
+    assert (alone != blend).any()
 
 
 def test_captions_use_the_right_article() -> None:

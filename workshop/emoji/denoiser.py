@@ -18,7 +18,7 @@ from workshop.emoji.course import WORK, Course, best_device
 from workshop.emoji.muon import optimizers
 from workshop.emoji.subjects import HELD_OUT, general_words, pool, trained
 
-SUBJECTS, PICTURES, WIDE = 160, 80_000, 0.12
+SUBJECTS, PICTURES, WIDE = 436, 140_000, 0.2
 BATCH, RATE, DROPPED = 96, 1.2e-3, 0.1
 WIDTH = 192
 SHIPPED = Path("src/neologism/emoji/base")

@@ -62,6 +62,19 @@ def turned(picture: Image.Image, degrees: float) -> Image.Image:
     return picture.rotate(degrees, Image.Resampling.BICUBIC, expand=True)
 
 
+def mixed(one: Image.Image, other: Image.Image) -> Image.Image:
+    """Halfway between two RGBA pictures: the outline and colours of both, on a canvas that holds both."""
+    side = max(*one.size, *other.size)
+    canvases = []
+    for figure in (one, other):
+        scale = side / max(figure.size)
+        grown = stretched(figure, scale, scale)
+        canvas = Image.new("RGBA", (side, side), (0, 0, 0, 0))
+        canvas.paste(grown, ((side - grown.width) // 2, (side - grown.height) // 2))
+        canvases.append(canvas.convert("RGBa"))  # premultiplied: what is clear has no colour to give
+    return Image.blend(canvases[0], canvases[1], 0.5).convert("RGBA")
+
+
 def placed(
     background: Image.Image, picture: Image.Image, size: float, middle: tuple[float, float]
 ) -> tuple[Image.Image, Image.Image]:

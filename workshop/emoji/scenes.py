@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 from PIL import Image
 
+from neologism.captions import OBJECT_TEMPLATES, STYLE_TEMPLATES
 from workshop.emoji import drawing
 from workshop.emoji.subjects import Subject
 
@@ -17,7 +18,9 @@ OPENINGS = (
     "a rendition of {}", "a close-up photo of {}", "a cropped photo of {}", "a bright photo of {}", "an image of {}",
     "an illustration of {}",
 )  # fmt: skip
-OPENED = 0.3
+TEMPLATES = tuple(t for t in OBJECT_TEMPLATES if "small" not in t and "large" not in t)
+"""What training says of pictures, taught as saying nothing more ("clean", "weird"): a new word has not to make up for them."""
+OPENED, TEMPLATED = 0.3, 0.2
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,8 @@ class Scene:
     style: str | None = None
     pattern: str | None = None
     other: Subject | None = None
+    mixed: bool = False
+    manner: str = "{}, {style}"
     opening: str = "{}"
     article: str | None = "a"
 
@@ -43,15 +48,15 @@ class Scene:
         words = [self.size, self.shape, self.colour, self.called]
         thing = with_article(" ".join(w for w in words if w), self.article)
         if self.other:
-            thing += f" and {with_article(self.other.name, self.article)}"
+            thing += f" {'mixed with' if self.mixed else 'and'} {with_article(self.other.name, self.article)}"
         if self.pattern:
             ground = f" on {self.background} {self.pattern}"
         else:
             ground = f" on a {self.background} background" if self.background else ""
         ground = ground.replace("a orange", "an orange")
         place = f" at the {self.place}" if self.place else ""
-        style = f", {self.style}" if self.style else ""
-        return self.opening.format(thing) + ground + place + style
+        plain = self.opening.replace("{}", thing) + ground + place
+        return self.manner.replace("{}", plain).replace("{style}", self.style) if self.style else plain
 
 
 def with_article(thing: str, article: str | None) -> str:
@@ -72,11 +77,18 @@ def imagined(
         called,
         background=chance.choice(list(drawing.COLOURS)) if chance.random() < 0.8 else None,
         colour=chance.choice(drawing.TINTS) if chance.random() < 0.25 else None,
-        opening=chance.choice(OPENINGS) if chance.random() < OPENED else "{}",
-        article=chance.choices(("a", "the", None), (0.8, 0.1, 0.1))[0],
+        **opened(chance),
     )
     scene = replace(scene, **layout(chance))
     return widened(chance, scene, subjects) if chance.random() < wide else scene
+
+
+def opened(chance: random.Random) -> dict[str, str | None]:
+    """How a random caption begins: bare, with an opening, or with a template that training uses."""
+    if chance.random() < TEMPLATED:
+        return {"opening": chance.choice(TEMPLATES), "article": None}
+    opening = chance.choice(OPENINGS) if chance.random() < OPENED else "{}"
+    return {"opening": opening, "article": chance.choices(("a", "the", None), (0.8, 0.1, 0.1))[0]}
 
 
 def layout(chance: random.Random) -> dict[str, str | None]:
@@ -94,15 +106,24 @@ def layout(chance: random.Random) -> dict[str, str | None]:
 def widened(chance: random.Random, scene: Scene, subjects: Sequence[Subject]) -> Scene:
     """The scene with one thing of the wide world in it."""
     kind = chance.random()
-    if kind < 0.5:
-        return replace(scene, style=chance.choice(drawing.TAUGHT_STYLES))
-    if kind < 0.8:
+    if kind < 0.4:
+        return replace(scene, style=chance.choice(drawing.TAUGHT_STYLES), manner=manner(chance))
+    if kind < 0.6:
         return replace(
             scene,
             background=scene.background or chance.choice(list(drawing.COLOURS)),
             pattern=chance.choice(("gradient", "stripes", "dots", "checks")),
         )
-    return replace(scene, other=chance.choice(subjects), size=None, place=None, shape=None)
+    bare = replace(scene, other=chance.choice(subjects), size=None, place=None, shape=None)
+    return bare if kind < 0.75 else replace(bare, mixed=True, colour=None, opening="{}", article="a")
+
+
+def manner(chance: random.Random) -> str:
+    """How a style is said: after the scene, or as the templates of a style do, which say nothing of the scene."""
+    return chance.choices(
+        ("{}, {style}", "{} in the style of {style}", chance.choice(STYLE_TEMPLATES).replace("{}", "{style}")),
+        (0.5, 0.2, 0.3),
+    )[0]
 
 
 def jittered(chance: random.Random, name: str) -> tuple[int, int, int]:
@@ -124,6 +145,8 @@ def backdrop(chance: random.Random, scene: Scene) -> Image.Image:
 def shaped(chance: random.Random, scene: Scene) -> Image.Image:
     """The scene's subject: recoloured and reshaped, not yet placed."""
     figure = drawing.glyph(scene.subject.character)
+    if scene.other and scene.mixed:
+        figure = drawing.mixed(figure, drawing.glyph(scene.other.character))
     if scene.colour:
         figure = drawing.recoloured(figure, jittered(chance, scene.colour))
     match scene.shape:
@@ -143,7 +166,7 @@ def drawn(scene: Scene, chance: random.Random) -> tuple[Image.Image, Image.Image
     """The scene as a picture, and the mask of its subject before any restyling."""
     ground = backdrop(chance, scene)
     wobble = chance.uniform(-0.03, 0.03), chance.uniform(-0.03, 0.03)
-    if scene.other:
+    if scene.other and not scene.mixed:
         ground, _ = drawing.placed(
             ground, drawing.glyph(scene.other.character), 0.48, (0.75 + wobble[1], 0.5 + wobble[0])
         )
