@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from neologism.families import open_model
     from neologism.formats import load, save
     from neologism.generation import generate
+    from neologism.many import train_many
     from neologism.recipe import Recipe
     from neologism.scores import score
     from neologism.training import train
@@ -27,6 +28,7 @@ __all__ = [
     "save",
     "score",
     "train",
+    "train_many",
 ]
 
 ROOMS = {
@@ -39,6 +41,7 @@ ROOMS = {
     "save": "formats",
     "score": "scores",
     "train": "training",
+    "train_many": "many",
 }
 """Where each public name lives. They are fetched on first use, so that `import neologism` takes no seconds of torch."""
 

@@ -48,6 +48,23 @@ def train(recipe: Any, out: Path | None, as_json: bool) -> None:
         )
 
 
+@app.command("train-many", epilog="Example: neologism train-many words.csv --out words --together 16")
+@options.with_manifest
+def train_many(manifest: Path, settings: dict[str, Any], out: Path, together: int, as_json: bool) -> None:
+    """Teach the base many words at once; each is what it would be alone. A CSV row needs the columns pictures and word,
+    and may have any setting of one word (like, seed, steps, ...). Type the same again to go on."""
+    from neologism.manifest import recipes
+    from neologism.many import train_many as learn
+
+    made = recipes(manifest, settings)
+    finished, failed = screen.follow_many(learn(made, out, together), len(made), console)
+    if as_json:
+        words = [{"word": f.word, "file": f.file, "steps": f.step, "seconds": f.seconds} for f in finished]
+        printed({"words": words, "failed": [{"word": f.word, "reason": f.reason} for f in failed]})
+    if failed:
+        raise typer.Exit(failed[0].code)
+
+
 @app.command(
     epilog="Example: neologism generate 'a <my-mug> on a blue background' --word words/my-mug/word.safetensors -n 4"
 )

@@ -105,4 +105,13 @@ class Finished:
     facts: Mapping[str, str]
 
 
-Event = Opened | Warned | Cached | Started | Step | Checkpoint | Picture | Finished
+@dataclass(frozen=True)
+class Failed:
+    """A word could not be learned, and why; other words of the run go on. `code` is the exit code of its error."""
+
+    word: str
+    reason: str
+    code: int
+
+
+Event = Opened | Warned | Cached | Started | Step | Checkpoint | Picture | Finished | Failed

@@ -38,6 +38,7 @@ class Lesson:
     template: str
     step: int = 0
     done: str | None = None
+    failed: bool = False
     cooled: float = 1.0
     probes: list[float] = field(default_factory=list[float])
     rows: dict[str, nn.Parameter] = field(default_factory=dict[str, nn.Parameter])

@@ -2,37 +2,63 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 
 import torch
 
 from neologism import objective
 from neologism.batches import joined
-from neologism.events import Step, Warned
+from neologism.errors import RunError
+from neologism.events import Failed, Step, Warned
 from neologism.families.model import Model
 from neologism.lessons import Lesson
-from neologism.recipe import Recipe
 from neologism.vocabulary import taught
 
+Told = Step | Warned | Failed
 
-def loop(model: Model, lessons: Sequence[Lesson], recipe: Recipe) -> Iterator[tuple[Lesson, Step | Warned]]:
+
+def loop(model: Model, lessons: Iterable[Lesson], together: int | None = None) -> Iterator[tuple[Lesson, Told]]:
     """Learn the words of the lessons: each lesson with what it tells after every update.
 
-    A lesson that is done leaves the batch; the others go on as if it had never been there.
+    At most `together` lessons fill a batch (all of them where None). One that is done, or fails, gives its place to the
+    next, which is asked of `lessons` only then; the others go on as if it had never been there. All lessons must agree
+    on what shapes a batch (`recipe.SHARED`).
     """
-    with taught(model, {lesson.word: lesson.rows for lesson in lessons}):
-        while active := [lesson for lesson in lessons if not lesson.done]:
-            losses = gradients(model, active, recipe)
-            for lesson, loss in zip(active, losses, strict=True):
-                yield lesson, lesson.update(loss)
+    waiting, active = iter(lessons), list[Lesson]()
+    while True:
+        active = [lesson for lesson in active if not lesson.done]
+        active += islice(waiting, None if together is None else together - len(active))
+        active = [lesson for lesson in active if not lesson.done]  # a resumed one may be done already
+        if not active:
+            return
+        yield from until_one_is_done(model, active)
 
 
-def gradients(model: Model, active: Sequence[Lesson], recipe: Recipe) -> list[float]:
+def until_one_is_done(model: Model, active: Sequence[Lesson]) -> Iterator[tuple[Lesson, Told]]:
+    """Steps of these lessons until at least one of them is done."""
+    with taught(model, {lesson.word: lesson.rows for lesson in active}):
+        while not any(lesson.done for lesson in active):
+            for lesson, loss in zip(active, gradients(model, active), strict=True):
+                yield lesson, updated(lesson, loss)
+
+
+def updated(lesson: Lesson, loss: float) -> Told:
+    """The lesson's update; one that breaks down for good is done, and harms no other."""
+    try:
+        return lesson.update(loss)
+    except RunError as error:
+        lesson.done, lesson.failed = "failed", True
+        return Failed(lesson.word, str(error), error.exit_code)
+
+
+def gradients(model: Model, active: Sequence[Lesson]) -> list[float]:
     """Add up the gradients of one step of every lesson; their mean losses.
 
     The sum of the lessons' means is what is differentiated: a word's gradient depends on its own samples alone,
     because the model is frozen and a prompt finds only its own word's rows.
     """
+    recipe = active[0].recipe
     totals = torch.zeros(len(active))
     for part in range(recipe.accumulate):
         each = objective.loss(model, joined([lesson.batch(part) for lesson in active]), recipe.weighting)

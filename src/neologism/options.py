@@ -6,7 +6,7 @@ import functools
 import inspect
 import types
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -24,44 +24,79 @@ SPELLED = {
 }
 
 
-def with_recipe(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command (recipe, out, as_json) an option for every setting, and --recipe FILE; options win over the file."""
+def with_settings(
+    command: Callable[..., None], own: Sequence[inspect.Parameter], without: Sequence[str] = ()
+) -> Callable[..., None]:
+    """Give a command (settings, **own) an option for every setting but those left out, and --recipe FILE; options win."""
+    settings = [name for name in FIELDS.values() if name not in without]
+    parameters = [*map(parameter, settings), recipe_parameter(), *own]
 
     @functools.wraps(command)
     def run(**given: Any) -> None:
-        out, as_json, file = given.pop("out"), given.pop("as_json"), given.pop("recipe_file")
-        settings = {name: value for name, value in given.items() if value not in (None, [], ())}
-        command(merged(file, settings), out, as_json)
+        file = given.pop("recipe_file")
+        said = {name: given.pop(name) for name in settings}
+        command(over_file(file, {n: v for n, v in said.items() if v not in (None, [], ())}), **given)
 
-    parameters = [parameter(name) for name in FIELDS.values()]
-    run.__signature__ = inspect.Signature([*parameters, *own_parameters()])  # type: ignore[attr-defined]
-    run.__annotations__ = {p.name: p.annotation for p in [*parameters, *own_parameters()]}
+    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    run.__annotations__ = {p.name: p.annotation for p in parameters}
     return run
 
 
-def merged(file: Path | None, settings: dict[str, Any]) -> Recipe:
-    """The recipe of a file with these settings over it."""
-    kept = read(file) if file else {}
-    aliases = {name: alias for alias, name in FIELDS.items()}
-    made = recipe(**kept | {aliases[name]: tuple(v) if isinstance(v, list) else v for name, v in settings.items()})
-    if not made.pictures:
-        raise RecipeError("No pictures were given. Type a folder of pictures after `neologism train`, and its --word.")
-    return made
+def with_recipe(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command (recipe, out, as_json) an option for every setting, and --recipe FILE."""
+
+    @functools.wraps(command)
+    def of_one(settings: dict[str, Any], out: Path | None, as_json: bool) -> None:
+        made = recipe(**settings)
+        if not made.pictures:
+            raise RecipeError(
+                "No pictures were given. Type a folder of pictures after `neologism train`, and its --word."
+            )
+        command(made, out, as_json)
+
+    out = typer.Option("--out", "-o", help="The run folder; words/NAME where not given.")
+    return with_settings(of_one, [keyword("out", Annotated[Path | None, out], None), json_parameter()])
 
 
-def own_parameters() -> list[inspect.Parameter]:
-    """The options of `train` that are no settings of the recipe."""
-    wanted = (
-        (
-            "recipe_file",
-            Path | None,
-            None,
-            typer.Option("--recipe", help="A TOML file of settings; options win over it."),
+def with_manifest(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command (manifest, settings, out, together, as_json) an option for every setting that many words can share."""
+
+    @functools.wraps(command)
+    def of_many(settings: dict[str, Any], manifest: Path, out: Path, together: int, as_json: bool) -> None:
+        command(manifest, settings, out, together, as_json)
+
+    table = typer.Argument(help="A CSV file, JSON lines, or a folder with a folder of pictures for each word.")
+    places = typer.Option("--together", min=1, help="How many words fill a batch.")
+    own = [
+        keyword("manifest", Annotated[Path, table], inspect.Parameter.empty),
+        keyword(
+            "out",
+            Annotated[Path, typer.Option("--out", "-o", help="A run folder for each word goes here.")],
+            Path("words"),
         ),
-        ("out", Path | None, None, typer.Option("--out", "-o", help="The run folder; words/NAME where not given.")),
-        ("as_json", bool, False, typer.Option("--json", help="Print facts as one JSON object on the last line.")),
-    )
-    return [keyword(name, Annotated[kind, option], default) for name, kind, default, option in wanted]
+        keyword("together", Annotated[int, places], 8),
+        json_parameter(),
+    ]
+    return with_settings(of_many, own, without=("pictures", "words", "start_from"))
+
+
+def over_file(file: Path | None, settings: dict[str, Any]) -> dict[str, Any]:
+    """The settings of a recipe file, and these over them, by the names a recipe file has."""
+    aliases = {name: alias for alias, name in FIELDS.items()}
+    said = {aliases[name]: tuple(v) if isinstance(v, list) else v for name, v in settings.items()}
+    return (read(file) if file else {}) | said
+
+
+def recipe_parameter() -> inspect.Parameter:
+    """--recipe FILE."""
+    option = typer.Option("--recipe", help="A TOML file of settings; options win over it.")
+    return keyword("recipe_file", Annotated[Path | None, option], None)
+
+
+def json_parameter() -> inspect.Parameter:
+    """--json."""
+    option = typer.Option("--json", help="Print facts as one JSON object on the last line.")
+    return keyword("as_json", Annotated[bool, option], False)
 
 
 def keyword(name: str, annotation: Any, default: Any) -> inspect.Parameter:

@@ -156,6 +156,9 @@ class Recipe(BaseModel):
         return self.like * len(self.words) if len(self.like) == 1 else self.like
 
 
+SHARED = ("base", "device", "precision", "gradient_checkpointing", "side", "batch", "accumulate", "weighting")
+"""What words that share a batch must agree on."""
+
 FIELDS = {(field.alias or name): name for name, field in Recipe.model_fields.items()}
 
 

@@ -13,7 +13,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from rich.table import Table
 
-from neologism.events import Cached, Checkpoint, Event, Finished, Opened, Picture, Started, Step, Warned
+from neologism.events import Cached, Checkpoint, Event, Failed, Finished, Opened, Picture, Started, Step, Warned
 
 if TYPE_CHECKING:
     from neologism.checking import Checked
@@ -54,25 +54,68 @@ def polite_interrupt() -> Generator[Interrupted]:
 def follow(events: Iterator[Event], console: Console) -> list[Finished]:
     """Show a run's events as they happen; the finished words. Ctrl-C saves and stops."""
     finished: list[Finished] = []
-    columns = (TextColumn("{task.description}"), BarColumn(bar_width=16), TextColumn("{task.fields[facts]}"))
-    with polite_interrupt() as interrupted, Progress(*columns, console=console) as progress:
+    with progress(console) as bars:
         tasks: dict[str, TaskID] = {}
-        for event in events:
+        for event in interruptible(events, bars.console):
             if isinstance(event, Step):
-                show_step(event, progress, tasks)
+                show_step(event, bars, tasks)
             elif isinstance(event, Finished):
                 finished.append(event)
             else:
-                show_event(event, progress.console)
-            if interrupted.asked:
-                events.close()  # type: ignore[attr-defined]
-                progress.console.print(
-                    "[yellow]stopped and saved;[/] type the same command to go on, or Ctrl-C to abort next time"
-                )
-                raise SystemExit(130)
+                show_event(event, bars.console)
     for event in finished:
         show_finished(event, console)
     return finished
+
+
+def follow_many(events: Iterator[Event], words: int, console: Console) -> tuple[list[Finished], list[Failed]]:
+    """Show a run of many words: a bar for all, a line for each that learns; the finished words and the failed."""
+    finished, failed = list[Finished](), list[Failed]()
+    with progress(console) as bars:
+        tasks: dict[str, TaskID] = {}
+        whole = bars.add_task("words", total=words, facts="")
+        for event in interruptible(events, bars.console):
+            if isinstance(event, Step):
+                show_step(event, bars, tasks)
+            elif isinstance(event, Finished | Failed):
+                if event.word in tasks:
+                    bars.remove_task(tasks.pop(event.word))
+                (finished if isinstance(event, Finished) else failed).append(event)  # type: ignore[arg-type]
+                show_end(event, bars.console)
+                done = len(finished) + len(failed)
+                bars.update(whole, completed=done, facts=f"{done}/{words}, {len(failed)} failed")
+            elif not isinstance(event, Cached | Started):
+                show_event(event, bars.console)
+    return finished, failed
+
+
+def progress(console: Console) -> Progress:
+    """Lines with a bar each."""
+    return Progress(
+        TextColumn("{task.description}"), BarColumn(bar_width=16), TextColumn("{task.fields[facts]}"), console=console
+    )
+
+
+def interruptible(events: Iterator[Event], console: Console) -> Iterator[Event]:
+    """The events, until Ctrl-C saves and stops the run."""
+    with polite_interrupt() as interrupted:
+        for event in events:
+            yield event
+            if interrupted.asked:
+                events.close()  # type: ignore[attr-defined]
+                console.print(
+                    "[yellow]stopped and saved;[/] type the same command to go on, or Ctrl-C to abort next time"
+                )
+                raise SystemExit(130)
+
+
+def show_end(event: Finished | Failed, console: Console) -> None:
+    """How one of many words ended, in a line."""
+    if isinstance(event, Failed):
+        show_event(event, console)
+    else:
+        told = f"[green]learned[/] {plain(event.word)} ({plain(event.reason)}) {event.file}"
+        console.print(told, highlight=False, soft_wrap=True)
 
 
 def show_step(event: Step, progress: Progress, tasks: dict[str, TaskID]) -> None:
@@ -99,6 +142,8 @@ def show_event(event: Event, console: Console) -> None:
             line = f"{plain(event.word)}: {verb} {event.step if event.step else repr(event.start)}"
         case Warned():
             line = f"[yellow]note:[/] {plain(event.text)}"
+        case Failed():
+            line = f"[red]failed:[/] {plain(event.word)}: {plain(event.reason)}"
         case Checkpoint() | Picture() | Step() | Finished():
             return
     console.print(line, highlight=False, soft_wrap=True)

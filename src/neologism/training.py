@@ -13,7 +13,8 @@ from PIL import Image
 
 from neologism import captions, formats, initial, lessons, photos, run, verifying
 from neologism.contact import contact_sheet
-from neologism.events import Cached, Checkpoint, Event, Finished, Opened, Picture, Started, Step, Warned
+from neologism.errors import RunError
+from neologism.events import Cached, Checkpoint, Event, Failed, Finished, Opened, Picture, Started, Step, Warned
 from neologism.families import Model, native_side, open_model
 from neologism.framing import framed, picture
 from neologism.generation import generate
@@ -38,6 +39,13 @@ class Course:
     began: float
     before: dict[str, dict[str, str]]
 
+    @classmethod
+    def begun(
+        cls, model: Model, recipe: Recipe, out: Path, steps: dict[str, int], before: dict[str, dict[str, str]]
+    ) -> Course:
+        """A run that begins now, its words at these steps; `before` are the base's hashes."""
+        return cls(model, recipe, out, run.Journal(out, steps), time.monotonic(), before)
+
     def folder(self, lesson: Lesson) -> Path:
         """Where a word's own files go."""
         return run.word_folder(self.out, lesson.word, alone=len(self.recipe.words) == 1)
@@ -54,22 +62,31 @@ def train(recipe: Recipe, out: Path | str | None = None) -> Iterator[Event]:
     folder = Path(out) if out else Path("words") / "-".join(run.slug(word) for word in recipe.words)
     side = recipe.side or native_side(recipe.base)
     sets = [photos.gather(Path(source), side) for source in recipe.pictures]
-    model = open_model(recipe.base, recipe.device, recipe.precision)
-    if recipe.gradient_checkpointing:
-        model.save_memory()
+    model = opened_for(recipe)
     for word in recipe.words:
         check_word(word, model)
     with run.opened(folder, recipe):
         yield from journey(model, recipe, folder, sets)
 
 
+def opened_for(recipe: Recipe) -> Model:
+    """The recipe's base, where and as the recipe says."""
+    model = open_model(recipe.base, recipe.device, recipe.precision)
+    if recipe.gradient_checkpointing:
+        model.save_memory()
+    return model
+
+
+def opening(model: Model) -> Opened:
+    """What is told of a model that was opened."""
+    return Opened(model.name, model.family, str(model.machine.device), model.machine.precision, model.machine.reason)
+
+
 def journey(model: Model, recipe: Recipe, out: Path, sets: list[Gathered]) -> Iterator[Event]:
     """Every event of a run, journalled."""
     began = time.monotonic()
     before = verifying.hashes(model)
-    told: list[Event] = [
-        Opened(model.name, model.family, str(model.machine.device), model.machine.precision, model.machine.reason)
-    ]
+    told: list[Event] = [opening(model)]
     made: list[Lesson] = []
     shown = 0  # of what is told so far; the journal opens once every word's step is known
     for number, (word, found) in enumerate(zip(recipe.words, sets, strict=True)):
@@ -140,12 +157,20 @@ def learned(course: Course, made: list[Lesson], shown: list[list[Photo]]) -> Ite
         if lesson.step == 0:
             lesson.probe()
             yield from previews(course, lesson)
-    yield from steps(course, made)
-    finished = [finish(course, lesson, photos) for lesson, photos in zip(made, shown, strict=True)]
-    for lesson in made:
+    failures: list[Failed] = []
+    for event in steps(course, made):
+        if isinstance(event, Failed):
+            failures.append(event)
+        yield event
+    whole = [(lesson, of_it) for lesson, of_it in zip(made, shown, strict=True) if not lesson.failed]
+    finished = [finish(course, lesson, of_it) for lesson, of_it in whole]
+    for lesson, _ in whole:
         yield from previews(course, lesson)
-    prove(course, [event.file for event in finished])
+    if finished:
+        prove(course, [event.file for event in finished], verifying.hashes(course.model))
     yield from finished
+    if failures:
+        raise RunError("\n".join(event.reason for event in failures))
 
 
 def steps(course: Course, made: list[Lesson]) -> Iterator[Event]:
@@ -153,15 +178,17 @@ def steps(course: Course, made: list[Lesson]) -> Iterator[Event]:
     first, kept = min(lesson.step for lesson in made), {lesson.word: lesson.step for lesson in made}
     began = time.monotonic()
     try:
-        for lesson, event in loop(course.model, made, course.recipe):
+        for lesson, event in loop(course.model, made):
             yield timed(event, began, first) if isinstance(event, Step) else event
+            if isinstance(event, Failed):
+                continue
             if lesson.done or (isinstance(event, Step) and lesson.step % course.recipe.checkpoint_every == 0):
                 yield keep(course, lesson, kept)
             if preview_due(course.recipe, lesson, event):
                 yield from previews(course, lesson)
     finally:
         for lesson in made:
-            if lesson.step > kept[lesson.word]:
+            if lesson.step > kept[lesson.word] and not lesson.failed:
                 with contextlib.suppress(OSError):
                     keep(course, lesson, kept)
 
@@ -180,7 +207,7 @@ def timed(event: Step, began: float, first: int) -> Step:
     return replace(event, seconds_left=pace * (event.steps - event.step))
 
 
-def preview_due(recipe: Recipe, lesson: Lesson, event: Step | Warned) -> bool:
+def preview_due(recipe: Recipe, lesson: Lesson, event: Event) -> bool:
     """Whether this step is one that shows pictures on the way."""
     due = recipe.preview_every and lesson.step % recipe.preview_every == 0
     return bool(due and isinstance(event, Step) and not lesson.done)
@@ -223,11 +250,11 @@ def shown_image(photo: Photo, course: Course) -> Image.Image:
     return picture(framed(photo, course.recipe.side or course.model.size).pixels)
 
 
-def prove(course: Course, files: list[Path]) -> None:
+def prove(course: Course, files: list[Path], after: dict[str, dict[str, str]]) -> None:
     """Write down the base's hashes before and after, for `verify`."""
     proof = {
         "before": course.before,
-        "after": verifying.hashes(course.model),
+        "after": after,
         "words": [str(file.relative_to(course.out)) for file in files],
     }
     run.write_whole(course.out / "base.json", json.dumps(proof).encode())
