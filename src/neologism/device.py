@@ -19,6 +19,11 @@ class Machine:
     precision: str
     reason: str
 
+    @property
+    def weights(self) -> torch.dtype:
+        """The type of the denoiser's frozen weights; rows, text encoders and VAE stay float32."""
+        return torch.float32 if self.precision == "fp32" else torch.bfloat16
+
     @contextlib.contextmanager
     def arithmetic(self) -> Generator[None]:
         """Compute in the chosen precision: matrix products in bfloat16, or all in float32."""

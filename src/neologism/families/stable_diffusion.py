@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -69,28 +70,40 @@ class StableDiffusion:
 
     def predict(self, noisy: Tensor, times: Tensor, conditioning: Conditioning) -> Tensor:
         """The U-Net's answer [n, c, h, w], float32."""
-        with self.machine.arithmetic():
-            return self.pipe.unet(noisy, times, conditioning.context).sample.float()
+        kind = self.machine.weights
+        return self.pipe.unet(noisy.to(kind), times, conditioning.context.to(kind)).sample.float()
 
     @torch.no_grad()
     def draw(
         self, prompts: Sequence[str], negatives: Sequence[str], seeds: Sequence[int], steps: int, guidance: float
     ) -> list[Any]:
-        """One PIL picture a prompt by StableDiffusionPipeline, in float32; each from its own seed."""
+        """One PIL picture a prompt by StableDiffusionPipeline; each from its own seed."""
         told, untold = (self.full_context(texts) for texts in (prompts, negatives))
         generators = [torch.Generator().manual_seed(seed) for seed in seeds]
-        return self.pipe(
+        latents = self.drawer(
             prompt_embeds=told,
             negative_prompt_embeds=untold,
             generator=generators,
             num_inference_steps=steps,
             guidance_scale=guidance,
+            output_type="latent",
         ).images
+        # Decoded here, since the pipeline would hand the U-Net's bf16 to the VAE, which stays in float32.
+        pixels = self.pipe.vae.decode(latents.float() / self.pipe.vae.config.scaling_factor).sample
+        return self.pipe.image_processor.postprocess(pixels, output_type="pil")
+
+    @functools.cached_property
+    def drawer(self) -> Any:
+        """The pipeline without its text encoder, whose float32 it would otherwise hand to a U-Net of bf16."""
+        parts = self.pipe.components | {"text_encoder": None}
+        drawer: Any = type(self.pipe)(**parts, requires_safety_checker=False)
+        drawer.set_progress_bar_config(disable=True)
+        return drawer
 
     def full_context(self, prompts: Sequence[str]) -> Tensor:
-        """The text encoder's answer in float32, whatever training computes in."""
+        """The text encoder's answer, computed in float32, in the U-Net's type."""
         ids = self.encoders[0].ids(prompts).to(self.machine.device)
-        return self.encoders[0].module(ids).last_hidden_state
+        return self.encoders[0].module(ids).last_hidden_state.to(self.machine.weights)
 
 
 @contextlib.contextmanager
@@ -111,7 +124,8 @@ def opened(folder: str, name: str, machine: Machine) -> StableDiffusion:
     with quiet():
         pipe: Any = StableDiffusionPipeline.from_pretrained(
             folder,
-            dtype=torch.float32,  # else the text encoder alone would come in the file's own precision
+            # Named for each, else the text encoder alone would come in the file's own precision.
+            dtype={"unet": machine.weights, "default": torch.float32},
             use_safetensors=True,
             safety_checker=None,
             feature_extractor=None,
@@ -124,6 +138,8 @@ def opened(folder: str, name: str, machine: Machine) -> StableDiffusion:
 def assembled(pipe: Any, name: str, machine: Machine) -> StableDiffusion:
     """The model of a pipeline's parts: frozen, on the machine, its end token known to the text encoder."""
     pipe.to(machine.device)
+    if pipe.unet.dtype != machine.weights:
+        pipe.unet.to(dtype=machine.weights)
     for part in (pipe.vae, pipe.text_encoder, pipe.unet):
         part.requires_grad_(False).eval()
     # A legacy value of 2 makes transformers pool at the highest id, which would be the new word.
