@@ -1,0 +1,267 @@
+"""One training step at full size: seconds, memory, arithmetic. `python -m benchmarks.step [--family sd15|sd21] [--side 512]`
+
+The networks have the exact shapes of the family and random weights, built in memory; nothing of a real Stable Diffusion is run.
+Seconds: our step and the published algorithm's alternate in one process. Memory: each side alone in a process of its own, the
+highest resident memory while stepping, weights included.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import json
+import statistics
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import (  # pyright: ignore[reportPrivateImportUsage]
+    AutoencoderKL,
+    DDIMScheduler,
+    StableDiffusionPipeline,
+    UNet2DConditionModel,
+)
+from torch.utils.flop_counter import FlopCounterMode
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+
+from benchmarks import record, reference
+from neologism import captions
+from neologism.device import machine
+from neologism.families import EMOJI
+from neologism.families.stable_diffusion import StableDiffusion, assembled
+from neologism.framing import Frame
+from neologism.initial import Start
+from neologism.latents import Latents
+from neologism.lessons import Lesson
+from neologism.loop import gradients
+from neologism.recipe import recipe
+from neologism.vocabulary import taught
+
+TOKENS, WORD = 49_408, "<thing>"
+UNETS: dict[str, dict[str, Any]] = {
+    "sd15": {"cross_attention_dim": 768, "attention_head_dim": 8},
+    "sd21": {"cross_attention_dim": 1024, "attention_head_dim": [5, 10, 20, 20], "use_linear_projection": True},
+}
+TEXTS: dict[str, dict[str, Any]] = {
+    "sd15": {"hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12, "num_attention_heads": 12},
+    "sd21": {
+        "hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 23, "num_attention_heads": 16,
+        "hidden_act": "gelu",
+    },
+}  # fmt: skip
+
+
+def vae() -> AutoencoderKL:
+    """The autoencoder of Stable Diffusion 1 and 2, random."""
+    return AutoencoderKL(
+        down_block_types=("DownEncoderBlock2D",) * 4,
+        up_block_types=("UpDecoderBlock2D",) * 4,
+        block_out_channels=(128, 256, 512, 512),
+        layers_per_block=2,
+        latent_channels=4,
+        sample_size=512,
+    )
+
+
+def text_encoder(family: str) -> CLIPTextModel:
+    """The family's text encoder, random."""
+    return CLIPTextModel(CLIPTextConfig(vocab_size=TOKENS, max_position_embeddings=77, **TEXTS[family]))
+
+
+def pipeline(family: str, side: int) -> StableDiffusionPipeline:
+    """The family's pipeline with random weights. Its tokenizer is that of the emoji base, whose ids any table has."""
+    torch.manual_seed(0)
+    tokenizer = CLIPTokenizer.from_pretrained(EMOJI / "tokenizer")
+    tokenizer.model_max_length = 77
+    noise = DDIMScheduler(beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012, clip_sample=False)
+    unet = UNet2DConditionModel(sample_size=side // 8, **UNETS[family])
+    return StableDiffusionPipeline(
+        vae(), text_encoder(family), tokenizer, unet, noise,
+        safety_checker=None, feature_extractor=None, requires_safety_checker=False,  # pyright: ignore[reportArgumentType]
+    )  # fmt: skip
+
+
+class Ours:
+    """Our step: pictures encoded before, new rows alone, frozen weights in the chosen precision."""
+
+    def __init__(self, pipe: Any, precision: str, side: int, batch: int, device: str):
+        self.model: StableDiffusion = assembled(pipe, "random", machine(device, precision))
+        mean = torch.randn(4, 4, side // 8, side // 8)
+        frames = (Frame((0, 0, side, side), (side, side), (side, side), False),) * 4
+        latents = Latents(mean, torch.full_like(mean, 0.1), torch.ones_like(mean[:, :1]), frames, (0, 1, 2, 3), 0)
+        made = recipe(pictures="none", words=WORD, batch=batch, probe_every=10**6, steps=10**6)
+        key, width = self.model.encoders[0].key, self.model.encoders[0].width
+        start = Start({key: torch.randn(1, width) * 0.02}, "random")
+        templates = captions.OBJECT_TEMPLATES
+        self.lesson = Lesson(
+            WORD,
+            latents,
+            lambda photo, chance: chance.choice(templates).replace("{}", WORD),
+            made,
+            self.model,
+            start,
+            "a {}",
+        )
+
+    def step(self) -> None:
+        """One step of the word."""
+        with taught(self.model, {WORD: self.lesson.rows}):
+            self.lesson.update(gradients(self.model, [self.lesson])[0])
+
+
+class Theirs:
+    """The published algorithm's step."""
+
+    def __init__(self, pipe: Any, precision: str, side: int, batch: int, device: str):
+        where = machine(device, "fp32").device
+        kind = torch.float32 if precision == "fp32" else torch.bfloat16
+        self.state = reference.Reference(pipe.to(where), WORD, "cat", kind, batch)
+        self.pixels = torch.rand(batch, 3, side, side) * 2 - 1
+
+    def step(self) -> None:
+        """One step of the word."""
+        self.state.step(self.pixels, [f"a photo of a {WORD}"] * len(self.pixels))
+
+
+SIDES = {"ours": Ours, "reference": Theirs}
+
+
+def timed(side: Any, device: str) -> float:
+    """The seconds of one step."""
+    began = time.perf_counter()
+    side.step()
+    if device != "cpu":
+        torch.cuda.synchronize()
+    return time.perf_counter() - began
+
+
+def resident() -> int:
+    """Bytes of memory that this process holds."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
+
+
+def peak_while(act: Any) -> int:
+    """The highest resident memory while something is done, looked at every 5 ms."""
+    seen, done = [resident()], threading.Event()
+
+    def watch() -> None:
+        while not done.wait(0.005):
+            seen.append(resident())
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    act()
+    done.set()
+    watcher.join()
+    return max(seen)
+
+
+def memory_of(which: str, given: argparse.Namespace) -> int:
+    """Peak bytes of one side's steps: on a GPU what PyTorch holds there, else resident memory of a process of its own."""
+    words = ["-m", "benchmarks.step", "--alone", which, "--family", given.family, "--side", str(given.side)]
+    words += ["--precision", given.precision, "--batch", str(given.batch), "--device", given.device]
+    answer = subprocess.run([sys.executable, "-W", "ignore", *words], capture_output=True, text=True, check=True)
+    return int(json.loads(answer.stdout.splitlines()[-1])["peak"])
+
+
+def alone(which: str, given: argparse.Namespace) -> int:
+    """Peak bytes of two steps of one side in this process."""
+    side = SIDES[which](pipeline(given.family, given.side), given.precision, given.side, given.batch, given.device)
+    if which == "ours":  # what a run lets go of once its pictures are encoded
+        side.model.pipe.vae = None
+    trim()
+    if given.device != "cpu":
+        torch.cuda.reset_peak_memory_stats()
+        side.step(), side.step()
+        return torch.cuda.max_memory_allocated()
+    return peak_while(lambda: (side.step(), side.step()))
+
+
+def trim() -> None:
+    """Give memory that building took back to the system, where the C library knows how."""
+    import contextlib
+    import ctypes
+
+    gc.collect()
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
+
+
+def matrix_peak(precision: str, device: str, side: int = 3072) -> float:
+    """The machine's measured FLOP/s in a matrix product of this precision."""
+    kind = torch.float32 if precision == "fp32" else torch.bfloat16
+    one, two = (torch.randn(side, side, device=device, dtype=kind) for _ in range(2))
+    times: list[float] = []
+    for _ in range(4):
+        began = time.perf_counter()
+        one @ two
+        if device != "cpu":
+            torch.cuda.synchronize()
+        times.append(time.perf_counter() - began)
+    return 2 * side**3 / min(times)
+
+
+def flops_of(side: Any) -> int:
+    """Floating point operations of one step, by PyTorch's own count."""
+    with FlopCounterMode(display=False) as counter:
+        side.step()
+    return counter.get_total_flops()
+
+
+def measured(given: argparse.Namespace) -> dict[str, Any]:
+    """Seconds interleaved, memory apart, arithmetic counted."""
+    memory = {which: memory_of(which, given) for which in SIDES}
+    sides = {
+        which: made(pipeline(given.family, given.side), given.precision, given.side, given.batch, given.device)
+        for which, made in SIDES.items()
+    }
+    flops = {which: flops_of(side) for which, side in sides.items()}  # warms up, too
+    for part in sides["reference"].state.seconds:
+        sides["reference"].state.seconds[part] = 0.0
+    spent: dict[str, list[float]] = {which: [] for which in SIDES}
+    for _ in range(given.times):
+        for which, side in sides.items():
+            spent[which].append(timed(side, given.device))
+    seconds = {which: statistics.median(times) for which, times in spent.items()}
+    peak = matrix_peak(given.precision, given.device)
+    return {
+        "family": given.family,
+        "side": given.side,
+        "batch": given.batch,
+        "precision": given.precision,
+        "device": given.device,
+        "ratio": seconds["ours"] / seconds["reference"],
+        "memory_ratio": memory["ours"] / memory["reference"],
+        "seconds": seconds,
+        "every_second": spent,
+        "reference_parts": {k: v / given.times for k, v in sides["reference"].state.seconds.items()},
+        "peak_bytes": memory,
+        "flops": flops,
+        "matrix_peak": peak,
+        "share_of_peak": {which: flops[which] / seconds[which] / peak for which in SIDES},
+    }
+
+
+def main() -> None:
+    """Measure and record, under the name of family and precision."""
+    parser = record.options(__doc__ or "")
+    parser.add_argument("--family", choices=sorted(UNETS), default="sd15")
+    parser.add_argument("--side", type=int, default=512)
+    parser.add_argument("--batch", type=int, default=1)
+    parser.add_argument("--precision", choices=["fp32", "bf16"], default="fp32")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--times", type=int, default=3, help="steps of each side that are timed")
+    parser.add_argument("--alone", choices=sorted(SIDES), help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.alone:
+        print(json.dumps({"peak": alone(given.alone, given)}))
+        return
+    record.told("step", given, lambda: measured(given))
+
+
+if __name__ == "__main__":
+    main()

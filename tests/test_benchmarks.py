@@ -1,0 +1,79 @@
+"""What the benchmarks work out from what they measure, and that the plain writing of the published algorithm is plain."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from diffusers import StableDiffusionPipeline
+from PIL import Image
+
+from benchmarks import reference, time_to_quality
+
+
+def curve(*points: tuple[int, float, float, float]) -> dict[str, Any]:
+    """A curve of (step, seconds, fidelity, prompt)."""
+    named = [dict(zip(("step", "seconds", "fidelity", "prompt"), point, strict=True)) for point in points]
+    return {"start": "cat", "start_word": {"fidelity": 0.1, "prompt": 0.5}, "points": named}
+
+
+def test_t95_is_the_time_to_95_percent_of_the_references_gain_with_its_prompt_fidelity() -> None:
+    theirs = curve((0, 0.0, 0.1, 0.5), (3000, 200.0, 0.5, 0.4))
+    ours = curve((0, 2.0, 0.1, 0.5), (40, 5.0, 0.49, 0.3), (60, 8.0, 0.49, 0.45), (80, 10.0, 0.47, 0.5))
+    found = time_to_quality.compared(ours, theirs)
+    assert found["t95_ratio"] == pytest.approx(8.0 / 200.0)
+    assert found["fidelity_gain"] == pytest.approx(-0.03) and found["prompt_gain"] == pytest.approx(0.1)
+    assert found["best_step"] == 40
+    assert time_to_quality.compared(curve((0, 1.0, 0.2, 0.5)), theirs)["t95_ratio"] == float("inf")
+
+
+def pipe(tiny_base: Path) -> Any:
+    return StableDiffusionPipeline.from_pretrained(tiny_base, safety_checker=None)
+
+
+def images() -> list[Image.Image]:
+    return [Image.new("RGB", (40, 40), colour) for colour in ("red", "green", "navy")]
+
+
+def test_the_published_algorithm_moves_the_words_row_and_puts_every_other_back(tiny_base: Path) -> None:
+    state = reference.Reference(pipe(tiny_base), "<thing>", "cat")
+    before = state.table.detach().clone()
+    marks = list(reference.learned(state, images(), 32, "object", 0, (0, 2, 5)))
+    assert [step for step, _, _ in marks] == [0, 2, 5] and marks[1][1] < marks[2][1]
+    assert torch.equal(marks[0][2][0], before[state.row]) and not torch.equal(marks[2][2], marks[0][2])
+    others = torch.arange(len(before)) != state.row
+    assert torch.equal(state.table.detach()[others], before[others])
+    assert set(state.seconds) == {"vae", "text", "unet", "backward", "rows"}
+
+
+def test_the_published_algorithm_shows_each_picture_as_often_half_of_them_mirrored() -> None:
+    shown = reference.pictures_and_prompts(images(), 32, "<thing>", "object", 4, 0)
+    pixels = torch.cat([next(shown)[0] for _ in range(75)])
+    assert pixels.shape == (300, 3, 32, 32) and pixels.min() >= -1 and pixels.max() <= 1
+    firsts = {tuple(p[:, 0, 0].tolist()): 0 for p in pixels}
+    for p in pixels:
+        firsts[tuple(p[:, 0, 0].tolist())] += 1
+    assert sorted(firsts.values()) == [100, 100, 100]
+
+
+def test_the_references_loss_is_the_denoising_loss_of_ours(tiny_base: Path) -> None:
+    """The same latents, noise, times and words give the same loss in both writings."""
+    from neologism import objective
+    from neologism.batches import Batch
+    from neologism.families import open_model
+
+    state = reference.Reference(pipe(tiny_base), "<thing>", "cat")
+    pixels = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(1)) * 2 - 1
+    torch.manual_seed(5)
+    theirs = state.step(pixels, ["a photo of a <thing>"] * 2)
+    model = open_model(str(tiny_base), precision="fp32")
+    torch.manual_seed(5)
+    with torch.no_grad():
+        posterior = model.pipe.vae.encode(pixels).latent_dist  # type: ignore[attr-defined]
+        clean = model.scale(posterior.sample())
+    noise = torch.randn_like(clean)
+    times = torch.randint(0, 1000, (2,))
+    batch = Batch(clean, noise, times, torch.ones_like(clean[:, :1]), ("a photo of a cat",) * 2, ())
+    assert float(objective.loss(model, batch).mean()) == pytest.approx(theirs, rel=1e-4)
