@@ -94,7 +94,7 @@ def test_train_offers_every_setting(capsys: pytest.CaptureFixture[str], monkeypa
         (
             ("train", ".", "--word", "<a>", "--word", "<b>"),
             2,
-            "found 2 words for 1 folders of pictures; give each folder its word",
+            "found 1 folder of pictures and 2 words; give each folder its word, such as <my-mug>",
         ),
         (("train", ".", "--word", "<a>", "--recipe", "none.toml"), 2, "There is no recipe at none.toml."),
         (("generate", "a cat", "--base", "./none"), 4, "There is no folder ./none."),

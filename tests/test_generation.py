@@ -13,7 +13,7 @@ from neologism import formats
 from neologism.embedding import Embedding
 from neologism.errors import WordError
 from neologism.families import open_model
-from neologism.generation import generate
+from neologism.generation import generate, untaught
 
 
 def pixels(image: object) -> np.ndarray:
@@ -56,3 +56,8 @@ def test_no_steps_make_no_picture() -> None:
         WordError, match=r"Found 0 steps and guidance 5.0; at least 1 step and a guidance of 0 or more are allowed."
     ):
         generate("emoji", "a cat", steps=0)
+
+
+def test_a_word_without_its_file_is_noticed() -> None:
+    words = [Embedding("<Mug>", {"text": torch.zeros(1, 32)})]
+    assert untaught("a <mug> beside a <dog>, 3 < 4", words) == ["<dog>"]

@@ -121,7 +121,11 @@ def test_a_value_out_of_range_is_told(name: str, value: object, text: str) -> No
 
 
 def test_words_without_folders_are_told() -> None:
-    refused("found 2 words for 1 folders of pictures; give each folder its word", words=["<a>", "<b>"], pictures="a")
+    refused(
+        "found 1 folder of pictures and 2 words; give each folder its word, such as <my-mug>",
+        words=["<a>", "<b>"],
+        pictures="a",
+    )
 
 
 def test_words_that_differ_by_case_only_are_told() -> None:

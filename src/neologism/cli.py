@@ -88,7 +88,10 @@ def generate(
     """Draw a prompt with learned words in it."""
     from neologism.gallery import draw_to_files
 
-    files = draw_to_files(prompt, word or [], base, range(seed, seed + number), steps, guidance, negative, device, out)
+    seeds = range(seed, seed + number)
+    files = draw_to_files(
+        prompt, word or [], base, seeds, steps, guidance, negative, device, out, screen.noting(console)
+    )
     for file in files:
         console.print(f"[green]wrote[/] {file}", highlight=False, soft_wrap=True)
     if as_json:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from PIL import Image
@@ -10,7 +10,8 @@ from PIL import Image
 from neologism.contact import contact_sheet
 from neologism.errors import RunError
 from neologism.families import open_model
-from neologism.generation import generate
+from neologism.formats import load
+from neologism.generation import generate, untaught
 from neologism.run import keep_image, slug
 
 
@@ -24,14 +25,20 @@ def draw_to_files(
     negative: str,
     device: str,
     out: Path,
+    warn: Callable[[str], None],
 ) -> list[Path]:
     """Draw a prompt and write the pictures: into the folder `out`, or all into one sheet where `out` ends in .png."""
     if out.suffix and out.suffix.lower() != ".png":
         raise RunError(
             f"--out {out} ends in {out.suffix}; pictures are written as .png, or into a folder. Give one of these."
         )
+    embeddings = [load(word) for word in words]
+    for missing in untaught(prompt, embeddings):
+        warn(
+            f"{missing} is in the prompt and in no word's file, so the model reads its letters; give its file by --word."
+        )
     model = open_model(base, device, "fp32")
-    images = generate(model, prompt, list(words), seeds, steps, guidance, negative)
+    images = generate(model, prompt, embeddings, seeds, steps, guidance, negative)
     if out.suffix:
         keep_image(images[0] if len(images) == 1 else contact_sheet([(prompt, images)]), out)
         return [out]

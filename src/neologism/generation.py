@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,6 +15,12 @@ from neologism.formats import load
 from neologism.vocabulary import taught
 
 AT_ONCE = 8  # pictures a pass, so that many prompts do not need much memory
+
+
+def untaught(prompt: str, words: Sequence[Embedding]) -> list[str]:
+    """What stands in angle brackets in a prompt and is none of the words: most likely a word whose file was forgotten."""
+    known = {word.word.lower() for word in words}
+    return [found for found in re.findall(r"<[^<>\s]+>", prompt) if found.lower() not in known]
 
 
 def generate(

@@ -14,6 +14,11 @@ from neologism.errors import RecipeError
 Words = tuple[str, ...]
 
 
+def counted(things: Words, name: str) -> str:
+    """How many there are, in words: "no folder", "1 folder", "2 folders"."""
+    return f"{len(things) or 'no'} {name}{'s' if len(things) > 1 else ''}"
+
+
 class Recipe(BaseModel):
     """Everything that decides what a training run learns. The text under a field is its help everywhere."""
 
@@ -134,7 +139,8 @@ class Recipe(BaseModel):
         """As many pictures as words, one `like` for all or for each."""
         if len(self.pictures) != len(self.words):
             raise ValueError(
-                f"found {len(self.words)} words for {len(self.pictures)} folders of pictures; give each folder its word"
+                f"found {counted(self.pictures, 'folder')} of pictures and {counted(self.words, 'word')}; "
+                "give each folder its word, such as <my-mug>"
             )
         if len({word.lower() for word in self.words}) < len(self.words):
             raise ValueError("two words are the same; case does not tell words apart")

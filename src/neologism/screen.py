@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +23,11 @@ if TYPE_CHECKING:
 def plain(text: str) -> str:
     """A text with nothing in it that rich would take for markup."""
     return escape(text)
+
+
+def noting(console: Console) -> Callable[[str], None]:
+    """What shows a text as a note."""
+    return lambda text: console.print(f"[yellow]note:[/] {plain(text)}", highlight=False, soft_wrap=True)
 
 
 class Interrupted:
