@@ -22,7 +22,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 from neologism import formats
 from neologism.embedding import Embedding
 from neologism.errors import EmbeddingError
-from neologism.formats import containers
+from neologism.formats import containers, pickles
 
 TEXT = st.text(max_size=20)
 WORDS = st.text(min_size=1, max_size=20).filter(lambda word: word != "__metadata__")
@@ -132,7 +132,9 @@ def test_an_unknown_width_is_some_text_encoder(tmp_path: Path) -> None:
 
 
 def test_a_missing_file_is_told(tmp_path: Path) -> None:
-    refused(tmp_path / "none.safetensors", "There is no file", "Give the path of a word's file: a .safetensors file")
+    refused(
+        tmp_path / "none.safetensors", "There is no file", "Give the path of a word's file: a .safetensors, .bin or .pt"
+    )
 
 
 def test_a_folder_is_told(tmp_path: Path) -> None:
@@ -149,14 +151,12 @@ def test_a_path_through_a_file_is_told(tmp_path: Path) -> None:
     [
         (b"", "is empty (0 bytes)"),
         (b"version https://git-lfs.github.com/spec/v1\n", "git lfs pull"),
-        (pickle.dumps({"a": 1}), "is a bare pickle, which is never opened because it could run code"),
-        (b"\x89PNG\r\n", "is a PNG picture"),
         (b"hello world", "is of a kind unknown here"),
     ],
 )
 def test_other_kinds_of_files_are_named(tmp_path: Path, content: bytes, text: str) -> None:
     (tmp_path / "file").write_bytes(content)
-    refused(tmp_path / "file", text, "not a word's file. Give a .safetensors file, or a .bin or .pt file")
+    refused(tmp_path / "file", text, "not a word's file. Give a .safetensors, .bin or .pt file")
 
 
 @settings(deadline=None, max_examples=60)
@@ -222,7 +222,7 @@ def test_wrong_shapes_are_told(tmp_path: Path) -> None:
 def test_metadata_that_lies_about_the_tensors_is_told(tmp_path: Path, keys: str) -> None:
     told = {"neologism.word": "<a>", "neologism.encoders": keys}
     safetensors.torch.save_file({"<b>": torch.ones(1, 768)}, tmp_path / "a.safetensors", told)
-    refused(tmp_path / "a.safetensors", "its metadata tells of the tensors", "'<b>'", "they must be the same")
+    refused(tmp_path / "a.safetensors", "its metadata tells of the encoders", "'<b>'", "they must be the same")
 
 
 def test_large_files_are_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -241,7 +241,43 @@ def test_small_files_that_unpack_to_large_ones_are_not_read(tmp_path: Path) -> N
 
 def test_tensors_that_claim_more_numbers_than_they_have_are_refused(tmp_path: Path) -> None:
     torch.save({"<a>": torch.ones(1).expand(2**20, 768)}, tmp_path / "a.bin")
-    refused(tmp_path / "a.bin", "of shape [1048576, 768]: a word has small dense tensors")
+    refused(tmp_path / "a.bin", "of shape [1048576, 768] in a storage of 1 numbers")
+
+
+def test_a_bare_pickle_is_told(tmp_path: Path) -> None:
+    (tmp_path / "a.pt").write_bytes(pickle.dumps({"a": 1}))
+    refused(tmp_path / "a.pt", "is a bare pickle, not a file of torch, and only tensors", "nothing in it was run")
+
+
+@pytest.mark.parametrize("place", [b"r\xff\xff\xff\x7f", b"p2147483647\n"])
+def test_a_pickle_that_would_reserve_gigabytes_reserves_none(tmp_path: Path, place: bytes) -> None:
+    (tmp_path / "a.pt").write_bytes(b"\x80\x02]" + place + b".")
+    refused(tmp_path / "a.pt", "holds a place of memory that is none")
+
+
+@pytest.mark.parametrize("legacy", [True, False])
+def test_a_parameter_dict_of_any_torch_is_read(tmp_path: Path, legacy: bool) -> None:
+    """The paper's own code saves one; torch's reader of weights only refuses it."""
+    rows = torch.randn(2, 768)
+    held = torch.nn.ParameterDict({"*": torch.nn.Parameter(rows)})
+    told = {"string_to_token": {"*": torch.arange(77)[5]}, "string_to_param": held}
+    torch.save(told, tmp_path / "cat.pt", _use_new_zipfile_serialization=not legacy)
+    found = formats.load(tmp_path / "cat.pt")
+    assert found.word == "cat" and torch.equal(found.vectors["clip_l"], rows)
+
+
+def test_the_parameter_dict_of_torch_before_1_12_is_read() -> None:
+    held = pickles.Held()
+    held.__setstate__({"_parameters": {"*": 1}, "training": True})
+    assert held.items() == {"*": 1}
+
+
+@pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16, torch.float64])
+@pytest.mark.parametrize("legacy", [True, False])
+def test_every_kind_of_number_and_container_of_torch_is_read(tmp_path: Path, kind: torch.dtype, legacy: bool) -> None:
+    rows = torch.randn(6, 768).to(kind)
+    torch.save({"<a>": rows[::2].requires_grad_()}, tmp_path / "a.bin", _use_new_zipfile_serialization=not legacy)
+    assert torch.equal(formats.load(tmp_path / "a.bin").vectors["clip_l"], rows[::2].float())
 
 
 class Trap:
@@ -254,9 +290,11 @@ class Trap:
         return os.mkdir, (str(self.made),)
 
 
-def test_a_malicious_pickle_runs_nothing(tmp_path: Path) -> None:
+@pytest.mark.parametrize("legacy", [True, False])
+def test_a_malicious_pickle_runs_nothing(tmp_path: Path, legacy: bool) -> None:
     made = tmp_path / "made"
-    torch.save({"<a>": torch.ones(768), "trap": Trap(made)}, tmp_path / "trap.bin")
+    told = {"<a>": torch.ones(768), "trap": Trap(made)}
+    torch.save(told, tmp_path / "trap.bin", _use_new_zipfile_serialization=not legacy)
     refused(tmp_path / "trap.bin", "asks for posix.mkdir, and only tensors", "nothing in it was run")
     assert not made.exists()
 
@@ -265,7 +303,9 @@ def test_a_malicious_pickle_runs_nothing(tmp_path: Path) -> None:
 
 
 def test_other_endings_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(EmbeddingError, match=r"a\.pt cannot be written: a word's file is named NAME\.safetensors"):
+    with pytest.raises(
+        EmbeddingError, match=r"a\.pt cannot be written: a word's file of the layout common is named NAME\.safetensors"
+    ):
         formats.save(word(), tmp_path / "a.pt")
 
 

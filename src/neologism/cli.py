@@ -138,6 +138,28 @@ def inspect(
         printed(facts)
 
 
+@app.command(epilog="Example: neologism convert words/my-mug/word.safetensors my-mug --to a1111")
+def convert(
+    file: Annotated[Path, typer.Argument(help="A word's file, of whatever tool.")],
+    out: Annotated[Path, typer.Argument(help="The file to write; its ending may be left out.")],
+    to: Annotated[
+        str,
+        typer.Option(
+            help="common (one file that most tools read), diffusers, a1111, a1111-png, comfyui, kohya, invokeai, onetrainer."
+        ),
+    ] = "common",
+    as_json: Json = False,
+) -> None:
+    """Write a word's file again as another tool wants it; the vectors stay the same to the bit."""
+    from neologism import formats
+
+    found = formats.examined(file)
+    written = formats.save(found.embedding, out, to)
+    screen.show_converted(found, written, formats.how_to_use(found.embedding, written, to), console)
+    if as_json:
+        printed({"word": found.embedding.word, "recognised": found.layout, "notes": list(found.notes), "file": written})
+
+
 @app.command(epilog="Example: neologism verify words/my-mug")
 def verify(run: Annotated[Path, typer.Argument(help="The folder of a finished run.")], as_json: Json = False) -> None:
     """Prove that a run changed nothing but its word: hashes of every tensor, and pictures bit for bit."""

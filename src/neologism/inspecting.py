@@ -18,8 +18,10 @@ def inspected(file: Path, base: str | None = None) -> dict[str, Any]:
 
     Norms against the vocabulary and nearest words need the base; where it cannot be opened the fact "note" says why.
     """
-    embedding = formats.load(file)
-    facts: dict[str, Any] = {"word": embedding.word, "base": base or embedding.base, **dict(embedding.facts)}
+    found = formats.examined(file)
+    embedding = found.embedding
+    facts: dict[str, Any] = {"word": embedding.word, "base": base or embedding.base, "layout": found.layout}
+    facts |= dict(embedding.facts) | ({"notes": list(found.notes)} if found.notes else {})
     model: Model | None = None
     try:
         model = open_model(base or embedding.base or "emoji")

@@ -17,6 +17,7 @@ from neologism.events import Cached, Checkpoint, Event, Failed, Finished, Opened
 
 if TYPE_CHECKING:
     from neologism.checking import Checked
+    from neologism.formats import Found
     from neologism.verifying import Verdict
 
 
@@ -197,6 +198,16 @@ def show_facts(facts: dict[str, Any], console: Console) -> None:
             near = rows["nearest"][number] if rows["nearest"] else []
             told = ", ".join(f"{n['word']} {n['cosine']:+.2f}" for n in near)
             console.print(f"  row {number}    norm {norm}  near {plain(told)}", highlight=False, soft_wrap=True)
+
+
+def show_converted(found: Found, file: Path, uses: list[str], console: Console) -> None:
+    """What a file was, what was written, and what to do with it."""
+    noted = noting(console)
+    for note in found.notes:
+        noted(note)
+    told = f"{plain(found.embedding.word)}, read as: {plain(found.layout)}"
+    for line in (told, f"[green]wrote[/] {file}", *(f"  {plain(use)}" for use in uses)):
+        console.print(line, highlight=False, soft_wrap=True)
 
 
 def show_verdict(verdict: Verdict, console: Console) -> None:

@@ -1,7 +1,10 @@
-"""A word's file: `load` reads the formats its users have, `save` writes one that they can all read.
+"""A word's file: `load` reads the formats its users have, `save` writes those their tools read.
 
+pickles     torch's files, through an allow-list
 containers  bytes <-> named tensors and texts
-layouts     named tensors and texts <-> Embedding
+pictures    a word in a picture
+layouts     named tensors and texts -> Embedding
+dialects    Embedding -> the files of each tool, and what to do with them there
 """
 
 from __future__ import annotations
@@ -13,14 +16,25 @@ from pathlib import Path
 from neologism.embedding import Embedding
 from neologism.errors import EmbeddingError
 from neologism.formats import containers, layouts
+from neologism.formats.dialects import DIALECTS
+from neologism.formats.layouts import Found
 
-__all__ = ["load", "save"]
+__all__ = ["DIALECTS", "Found", "convert", "examined", "how_to_use", "load", "save"]
 
 
 def load(path: str | os.PathLike[str]) -> Embedding:
-    """The word in a file: ours, or one of diffusers (.safetensors, .bin) or AUTOMATIC1111 (.pt).
+    """The word in a file: ours, or one of diffusers, AUTOMATIC1111, kohya, OneTrainer, ComfyUI, InvokeAI.
 
     What a file is gets decided by its bytes, never by its name, and nothing in it is ever executed.
+
+    Raises:
+        EmbeddingError: the file is missing, damaged, or holds no word.
+    """
+    return examined(path).embedding
+
+
+def examined(path: str | os.PathLike[str]) -> Found:
+    """The word in a file, what the file was recognised as, and what to know of it.
 
     Raises:
         EmbeddingError: the file is missing, damaged, or holds no word.
@@ -29,26 +43,52 @@ def load(path: str | os.PathLike[str]) -> Embedding:
     return layouts.read(containers.read(file), file)
 
 
-def save(embedding: Embedding, path: str | os.PathLike[str]) -> Path:
-    """Write the word as safetensors; the same word gives the same bytes. Returns the path.
+def save(embedding: Embedding, path: str | os.PathLike[str], layout: str = "common") -> Path:
+    """Write the word; the same word gives the same bytes. Returns the path of the (first) file.
 
-    The file appears whole or not at all: an older one of that name stays until the new one is on the disk.
+    `layout` is one of `DIALECTS`: "common" is one safetensors file that most tools read. A path without an ending gets the
+    layout's. Files appear whole or not at all: older ones of their names stay until the new ones are on the disk.
 
     Raises:
-        EmbeddingError: the name does not end in .safetensors, or the folder or disk does not take the file.
+        EmbeddingError: there is no such layout, it cannot hold this word, its files have another ending, or the folder or
+            disk does not take them.
     """
-    file = Path(path)
-    if file.suffix != ".safetensors":
-        raise EmbeddingError(f"{file} cannot be written: a word's file is named NAME.safetensors. Give it such a name.")
-    content = containers.packed(layouts.written(embedding))
-    try:
-        replace(file, content)
-    except OSError as error:
+    files = written(embedding, Path(path), layout)
+    for file, content in files.items():
+        try:
+            replace(file, content)
+        except OSError as error:
+            raise EmbeddingError(
+                f"{file} cannot be written: {error.strerror or error}. Give a path in a folder that exists, can be "
+                f"written to and has {len(content):,} bytes free."
+            ) from None
+    return next(iter(files))
+
+
+def written(embedding: Embedding, path: Path, layout: str) -> dict[Path, bytes]:
+    """The files of a layout: where they go and what they hold."""
+    if layout not in DIALECTS:
+        raise EmbeddingError(f"There is no layout {layout!r}. Choose one of {', '.join(DIALECTS)}.")
+    known = path.suffix in (".safetensors", ".pt", ".png", ".bin", ".webp")
+    stem = path.with_suffix("") if known else path
+    files = DIALECTS[layout].write(embedding, stem.name)
+    ending = next(iter(files))
+    if known and path.suffix != ending:
         raise EmbeddingError(
-            f"{file} cannot be written: {error.strerror or error}. Give a path in a folder that exists, can be written "
-            f"to and has {len(content):,} bytes free."
-        ) from None
-    return file
+            f"{path} cannot be written: a word's file of the layout {layout} is named NAME{ending}. Give it such a name."
+        )
+    return {stem.with_name(stem.name + end): content for end, content in files.items()}
+
+
+def convert(source: str | os.PathLike[str], out: str | os.PathLike[str], layout: str) -> Path:
+    """Write a word's file again in another layout; the vectors are the same to the bit."""
+    return save(load(source), out, layout)
+
+
+def how_to_use(embedding: Embedding, file: Path, layout: str = "common") -> list[str]:
+    """A line for each tool that reads the file: where to put it and what to type."""
+    word = embedding.word
+    return [use.format(file=file.name, stem=file.stem, word=word) for use in DIALECTS[layout].use]
 
 
 def replace(file: Path, content: bytes) -> None:

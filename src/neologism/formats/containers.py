@@ -1,12 +1,11 @@
-"""Bytes <-> named tensors and texts: safetensors both ways, torch's zip files (.pt, .bin) for reading only."""
+"""Bytes <-> named tensors and texts: safetensors both ways, torch's files (.pt, .bin) for reading only."""
 
 from __future__ import annotations
 
 import io
 import json
-import re
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -17,11 +16,13 @@ import torch
 from torch import Tensor
 
 from neologism.errors import EmbeddingError
+from neologism.formats import pickles, pictures
+from neologism.formats.pickles import Held
 
 LARGEST = 256 * 2**20
 """Most bytes a word's file may have, packed or unpacked: thousands of times what a word needs."""
 
-READABLE = "a .safetensors file, or a .bin or .pt file of torch 1.6 or later"
+READABLE = "a .safetensors, .bin or .pt file"
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,10 @@ def read(path: Path) -> Contents:
         return unzipped(content, path)
     if content[8:9] == b"{":
         return unpacked(content, path)
+    if content.startswith(b"\x80"):
+        return unpickled(lambda: pickles.from_legacy(content), path)
+    if is_picture(content):
+        return in_picture(content, path)
     raise EmbeddingError(f"{path} is {kind(content)}, not a word's file. Give {READABLE}.")
 
 
@@ -73,10 +78,6 @@ def kind(content: bytes) -> str:
         return "empty (0 bytes)"
     if content.startswith(b"version https://git-lfs"):
         return "a git-lfs pointer (run `git lfs pull` to get the file itself)"
-    if content.startswith(b"\x80"):
-        return "a bare pickle, which is never opened because it could run code"
-    if content.startswith(b"\x89PNG"):
-        return "a PNG picture"
     return "of a kind unknown here"
 
 
@@ -116,7 +117,7 @@ def packed(contents: Contents) -> bytes:
 
 
 def unzipped(content: bytes, path: Path) -> Contents:
-    """The tensors and texts of a torch zip file, through torch's reader that builds tensors and runs nothing."""
+    """The tensors and texts of a torch zip file, through a reader that builds tensors and runs nothing."""
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             size = sum(part.file_size for part in archive.infolist())
@@ -124,20 +125,44 @@ def unzipped(content: bytes, path: Path) -> Contents:
         raise damaged(path, error) from None
     if size > LARGEST:
         raise too_large(path, size)
+    return unpickled(lambda: pickles.from_zip(content), path)
+
+
+def is_picture(content: bytes) -> bool:
+    """Whether these are a PNG, WebP or JPEG."""
+    return content.startswith((b"\x89PNG", b"\xff\xd8\xff")) or (content[:4] == b"RIFF" and content[8:12] == b"WEBP")
+
+
+def in_picture(content: bytes, path: Path) -> Contents:
+    """The word that AUTOMATIC1111 hides in a picture."""
     try:
-        found: Any = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-    except Exception as error:  # a broken pickle may end in almost any exception; none of them is our bug
+        return flat(pictures.read(content), path)
+    except EmbeddingError:
+        raise
+    except pictures.NoWord as error:
+        raise EmbeddingError(
+            f"{path} is a picture, and {error}. Give the picture as it was first saved, or {READABLE}."
+        ) from None
+    except Exception as error:  # what Pillow raises on broken pictures
+        raise damaged(path, error) from None
+
+
+def unpickled(build: Callable[[], Any], path: Path) -> Contents:
+    """What a file of torch builds from the allow-list."""
+    try:
+        return flat(build(), path)
+    except (pickles.NotAllowed, EmbeddingError) as error:
         raise refused(path, error) from None
-    return flat(found, path)
+    except Exception as error:  # a broken pickle may end in almost any exception; none of them is our bug
+        raise damaged(path, error) from None
 
 
 def refused(path: Path, error: Exception) -> EmbeddingError:
-    """The complaint about a pickle that asks for code, or about one that is merely broken."""
-    asked = re.search(r"Unsupported (?:global|class|operand)[:\s]+(?:GLOBAL )?(\S+)", str(error), re.IGNORECASE)
-    if asked is None:
-        return damaged(path, error)
+    """The complaint about a pickle that asks for more than numbers."""
+    if isinstance(error, EmbeddingError):
+        return error
     return EmbeddingError(
-        f"{path} asks for {asked[1]}, and only tensors, texts and numbers are allowed: nothing in it was run. "
+        f"{path} {error}, and only tensors, texts and numbers are allowed: nothing in it was run. "
         f"Give a .safetensors file of the same word."
     )
 
@@ -161,6 +186,7 @@ def flat(found: Any, path: Path) -> Contents:
 
 def leaves(value: Any, name: str) -> Iterator[tuple[str, Any]]:
     """Every value that is not a mapping, with the names that lead to it."""
+    value = value.items() if isinstance(value, Held) else value
     if not isinstance(value, Mapping):
         yield name, value
         return

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from neologism.embedding import Embedding
@@ -36,22 +38,54 @@ NAMELESS = {"", "*", "emb_params", "emp_params", "emb", "_EmbeddingMerge_temp", 
 """Names that tools write where a word would stand, and that are none."""
 
 
-def read(contents: Contents, path: Path) -> Embedding:
+@dataclass(frozen=True)
+class Found:
+    """What a file turned out to be: its word, the layout it was recognised by, and what to know of it, in sentences."""
+
+    embedding: Embedding
+    layout: str
+    notes: tuple[str, ...] = ()
+
+
+def read(contents: Contents, path: Path) -> Found:
     """The word in the contents of the file at `path`, whose name is the word where nothing else tells it.
 
     Raises:
         EmbeddingError: no known layout has these names, or the numbers are no vectors.
     """
-    for fits, taken in LAYOUTS:
+    for layout, fits, taken in LAYOUTS:
         if fits(contents):
             try:
-                return taken(contents, path)
+                embedding = taken(contents, path)
             except EmbeddingError as error:
                 raise EmbeddingError(f"{path}: {error} Give the file of a word that was learned well.") from None
+            return Found(embedding, layout, notes(contents, embedding, path))
     raise EmbeddingError(
         f"{path} holds no word: found {listed(contents)}. Allowed are one tensor named as the word (diffusers), "
         f"string_to_param (AUTOMATIC1111), or tensors named as encoders ({', '.join(ENCODERS)}). Give such a file."
     )
+
+
+def notes(contents: Contents, embedding: Embedding, path: Path) -> tuple[str, ...]:
+    """What is known to mislead in files like this one."""
+    said: list[str] = []
+    empty = [key for key, rows in embedding.vectors.items() if not rows.any()]
+    if empty:
+        said.append(
+            f"All vectors of {' and '.join(empty)} are zero: what was learned stands elsewhere, or nothing was learned."
+        )
+    stored = contents.texts.get("name", "").strip()
+    if stored not in NAMELESS and stored != path.stem and not is_ours(contents):
+        said.append(
+            f"The file calls its word {stored!r}; AUTOMATIC1111 and ComfyUI would call it {path.stem!r}, as the file."
+        )
+    counts = {len(rows) for rows in embedding.vectors.values()}
+    if len(counts) > 1:
+        told = ", ".join(f"{len(rows)} for {key}" for key, rows in embedding.vectors.items())
+        said.append(f"The text encoders have different numbers of vectors ({told}); most tools expect the same number.")
+    if mistaken(contents):
+        said.append("Its clip_g is 768 wide, so it is CLIP-L's: OneTrainer called it so in 2024. It is read as clip_l.")
+    return tuple(said)
 
 
 def listed(contents: Contents) -> str:
@@ -62,41 +96,26 @@ def listed(contents: Contents) -> str:
     return f"tensors {', '.join(names[:5])}" + (f" and {len(names) - 5} more" if len(names) > 5 else "")
 
 
-def written(embedding: Embedding) -> Contents:
-    """The word as we write it.
-
-    One encoder: one tensor under the word, which plain diffusers reads. Several: a tensor under each encoder's key.
-    """
-    keys = list(embedding.vectors)
-    tensors = {embedding.word: embedding.vectors[keys[0]]} if len(keys) == 1 else dict(embedding.vectors)
-    if not embedding.word or "__metadata__" in tensors:
-        raise EmbeddingError(f"{embedding.word!r} cannot name a word in a file. Give another word, such as '<my-mug>'.")
-    texts = {
-        "format": "pt",  # some tools of others refuse safetensors without it
-        OURS + "word": embedding.word,
-        OURS + "base": embedding.base,
-        OURS + "encoders": json.dumps(keys),
-    }
-    return Contents(tensors, texts | {FACT + name: text for name, text in embedding.facts.items()})
-
-
 def is_ours(contents: Contents) -> bool:
     """Whether the file tells its word in our metadata."""
     return {OURS + "word", OURS + "encoders"} <= contents.texts.keys()
 
 
 def ours(contents: Contents, path: Path) -> Embedding:
-    """A file that `written` made."""
-    word = contents.texts[OURS + "word"]
-    keys = encoders(contents.texts[OURS + "encoders"])
-    names = [word] if len(keys) == 1 else keys
-    if not keys or set(names) != set(contents.tensors):
+    """A file that `save` made, in whatever layout: the metadata tells word and encoders, the names which tensor is whose."""
+    word, keys = contents.texts[OURS + "word"], encoders(contents.texts[OURS + "encoders"])
+    tensors = dict(contents.tensors)
+    if len(keys) == 1 and len(tensors) == 1 and set(tensors) <= {word, *NAMELESS, *keys}:
+        vectors = {keys[0]: rows(next(iter(tensors.values())))}
+    else:
+        vectors = {key: rows(tensors[name]) for name in sorted(tensors) if (key := ENCODERS.get(name, name)) in keys}
+    named_else = [name for name in tensors if ENCODERS.get(name, name) not in keys]
+    if not keys or set(vectors) != set(keys) or (len(tensors) > 1 and named_else):
         raise EmbeddingError(
-            f"its metadata tells of the tensors {names}, and it has {listed(contents)}: they must be the same."
+            f"its metadata tells of the encoders {keys}, and it has {listed(contents)}: they must be the same."
         )
-    vectors = {key: rows(contents.tensors[name]) for key, name in zip(keys, names, strict=True)}
     facts = {name.removeprefix(FACT): text for name, text in contents.texts.items() if name.startswith(FACT)}
-    return Embedding(word, vectors, contents.texts.get(OURS + "base", ""), facts)
+    return Embedding(word, {key: vectors[key] for key in keys}, contents.texts.get(OURS + "base", ""), facts)
 
 
 def encoders(text: str) -> list[str]:
@@ -126,25 +145,48 @@ def automatic1111(contents: Contents, path: Path) -> Embedding:
 
 
 def is_by_encoder(contents: Contents) -> bool:
-    """Whether every tensor is named as an encoder, each encoder once."""
-    known = [ENCODERS[name] for name in contents.tensors if name in ENCODERS]
-    return bool(known) and len(known) == len(contents.tensors) == len(set(known))
+    """Whether every tensor is named as an encoder, each encoder once, or T5 under both its names."""
+    return bool(contents.tensors) and all(name.removesuffix("_out") in ENCODERS for name in contents.tensors)
 
 
 def by_encoder(contents: Contents, path: Path) -> Embedding:
     """{"clip_l": [n, 768], "clip_g": [n, 1280]}, as kohya and others write for models of several encoders."""
-    vectors = {ENCODERS[name]: rows(tensor) for name, tensor in contents.tensors.items()}
+    vectors: dict[str, Tensor] = {}
+    for name, tensor in refuse_outputs(contents).items():
+        key = "clip_l" if mistaken(contents) and name == "clip_g" else ENCODERS[name]
+        found = rows(tensor)
+        if key in vectors and not torch.equal(vectors[key], found):
+            raise EmbeddingError(f"it holds two different sets of vectors for {key}; one is allowed.")
+        vectors[key] = found
     return Embedding(named("", path), vectors)
 
 
+def mistaken(contents: Contents) -> bool:
+    """Whether CLIP-L's vectors stand under clip_g, as OneTrainer wrote for FLUX until January 2025."""
+    tensor = contents.tensors.get("clip_g")
+    return tensor is not None and tensor.shape[-1] == 768 and "clip_l" not in contents.tensors
+
+
+def refuse_outputs(contents: Contents) -> dict[str, Tensor]:
+    """The tensors, none of which is an "output embedding" of OneTrainer: that is added behind the encoder, where no other
+    tool and no prompt can put it."""
+    outputs = [name for name in contents.tensors if name.endswith("_out")]
+    if outputs:
+        raise EmbeddingError(
+            f"{' and '.join(outputs)} hold OneTrainer's output embeddings, which are added behind the text encoder; the plain "
+            "vectors beside them are zeros. Train it there again without output embeddings."
+        )
+    return dict(contents.tensors)
+
+
 def is_single(contents: Contents) -> bool:
-    """Whether there is one tensor only."""
-    return len(contents.tensors) == 1
+    """Whether there is one tensor only, or OneTrainer's pair for one encoder."""
+    return len(contents.tensors) == 1 or set(contents.tensors) == {"emp_params", "emp_params_out"}
 
 
 def single(contents: Contents, path: Path) -> Embedding:
     """{word: [width] or [n, width]}, as diffusers writes."""
-    ((name, tensor),) = contents.tensors.items()
+    ((name, tensor),) = refuse_outputs(contents).items()
     return one_encoder(named(name, path), tensor, "", {})
 
 
@@ -167,10 +209,12 @@ def rows(tensor: Tensor) -> Tensor:
     return tensor[None] if tensor.ndim == 1 else tensor
 
 
-LAYOUTS: tuple[tuple[Callable[[Contents], bool], Callable[[Contents, Path], Embedding]], ...] = (
-    (is_ours, ours),
-    (is_automatic1111, automatic1111),
-    (is_by_encoder, by_encoder),
-    (is_single, single),
+Layout = tuple[str, Callable[[Contents], bool], Callable[[Contents, Path], Embedding]]
+
+LAYOUTS: tuple[Layout, ...] = (
+    ("Neologism", is_ours, ours),
+    ("AUTOMATIC1111, or the paper's own code", is_automatic1111, automatic1111),
+    ("one tensor for each text encoder (kohya, OneTrainer, ComfyUI, pivotal tuning)", is_by_encoder, by_encoder),
+    ("one tensor (diffusers, kohya, OneTrainer)", is_single, single),
 )
 """Which layout a file has: the first that fits."""
