@@ -12,7 +12,6 @@ from typing import Any, cast
 
 import safetensors
 import safetensors.torch
-import torch
 from torch import Tensor
 
 from neologism.errors import EmbeddingError
@@ -21,6 +20,9 @@ from neologism.formats.pickles import Held
 
 LARGEST = 256 * 2**20
 """Most bytes a word's file may have, packed or unpacked: thousands of times what a word needs."""
+
+MANY, DEEPEST = 10_000, 6
+"""Most things a file may hold, and within how many mappings: a few dozen, within two, are usual."""
 
 READABLE = "a .safetensors, .bin or .pt file"
 
@@ -91,10 +93,18 @@ def unpacked(content: bytes, path: Path) -> Contents:
     """The tensors and metadata of a safetensors file, in the order of their names."""
     try:
         tensors = safetensors.torch.load(content)
-        header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+        header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")], object_pairs_hook=once)
     except Exception as error:  # the reader and the dtype table fail in many ways on bad bytes; all mean the same
         raise damaged(path, error) from None
     return Contents(dict(sorted(tensors.items())), header.get("__metadata__") or {})
+
+
+def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object none of whose names stands in it twice: which of the two is meant nobody can tell."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a name stands in its header twice")
+    return found
 
 
 def packed(contents: Contents) -> bytes:
@@ -168,27 +178,28 @@ def refused(path: Path, error: Exception) -> EmbeddingError:
 
 
 def flat(found: Any, path: Path) -> Contents:
-    """Nested mappings as one level, names joined by dots: {"a": {"b": tensor}} has the tensor "a.b"."""
+    """Nested mappings as one level, names joined by dots: {"a": {"b": tensor}} has the tensor "a.b".
+
+    Texts and numbers are kept as texts; lists are passed over, for no tool keeps a word in one.
+    """
     tensors: dict[str, Tensor] = {}
     texts: dict[str, str] = {}
-    for name, value in leaves(found, ""):
-        if not isinstance(value, Tensor):
+    for count, (name, value) in enumerate(leaves(found, "", 0)):
+        if count > MANY:
+            raise EmbeddingError(f"{path} holds more than {MANY:,} things: a word has few. Give a word's file.")
+        if isinstance(value, str | int | float | None):
             texts[name] = str(value)
-        elif value.layout != torch.strided or value.numel() * value.element_size() > LARGEST:
-            # a tensor may claim, by strides of 0, far more numbers than the file has
-            raise EmbeddingError(
-                f"{path} holds {name!r} of shape {list(value.shape)}: a word has small dense tensors. Give another."
-            )
-        else:
+        elif isinstance(value, Tensor):
             tensors[name] = value.detach()
     return Contents(tensors, texts)
 
 
-def leaves(value: Any, name: str) -> Iterator[tuple[str, Any]]:
-    """Every value that is not a mapping, with the names that lead to it."""
+def leaves(value: Any, name: str, depth: int) -> Iterator[tuple[str, Any]]:
+    """Every value that is not a mapping, with the names that lead to it; what lies deeper than any word is left alone."""
     value = value.items() if isinstance(value, Held) else value
     if not isinstance(value, Mapping):
         yield name, value
-        return
-    for key, inner in cast("Mapping[object, Any]", value).items():
-        yield from leaves(inner, f"{name}.{key}" if name else str(key))
+    elif depth < DEEPEST:
+        for key, inner in cast("Mapping[object, Any]", value).items():
+            if isinstance(key, str | int):
+                yield from leaves(inner, f"{name}.{key}" if name else str(key), depth + 1)

@@ -139,13 +139,20 @@ def built(stream: io.BytesIO, reader: type[Reader], stored: Callable[[str, torch
     Raises:
         NotAllowed: it is too large, or remembers things at places far beyond what it has.
     """
-    place = stream.tell()
+    place, tuples, last, again = stream.tell(), set[object](), "", 0
     for count, (code, argument, _) in enumerate(pickletools.genops(stream)):
-        # One such instruction of five bytes would make the interpreter reserve gigabytes.
-        if code.name in ("PUT", "BINPUT", "LONG_BINPUT") and isinstance(argument, int) and argument > count:
-            raise NotAllowed("holds a place of memory that is none")
         if stream.tell() - place > LARGEST_PICKLE:
             raise NotAllowed("holds a pickle of many megabytes")
+        if code.name in ("PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE"):
+            # One such instruction of five bytes would make the interpreter reserve gigabytes.
+            if isinstance(argument, int) and argument > count:
+                raise NotAllowed("holds a place of memory that is none")
+            tuples |= {argument} if last.startswith("TUPLE") else set()
+        # Tuples of tuples of the same tuples: as the key of a dict, thirty of them take minutes to hash.
+        again += code.name.endswith("GET") and (argument in tuples or None in tuples)
+        if again > 16 or code.name == "DUP":
+            raise NotAllowed("holds tuples within tuples")
+        last = code.name
     stream.seek(place)
     return reader(stream, stored).load()
 
