@@ -7,10 +7,16 @@ from pathlib import Path
 
 import pytest
 import torch
-from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from diffusers import (
+    AutoencoderKL,
+    DDIMScheduler,
+    StableDiffusionPipeline,
+    StableDiffusionXLPipeline,
+    UNet2DConditionModel,
+)
 from PIL import Image, ImageDraw
 from tokenizers import pre_tokenizers
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
 WORDS = (
     "cat",
@@ -128,3 +134,45 @@ def pictures(tmp_path: Path) -> Path:
         draw.rectangle((12 + number, 20, 34 + number, 26), fill="black")
         image.save(folder / f"{number}.png")
     return folder
+
+
+def tiny_xl_pipeline(folder: Path, seed: int = 0) -> StableDiffusionXLPipeline:
+    """A Stable Diffusion XL of random weights for pictures of 32 pixels: two encoders of different widths."""
+    plain = tiny_pipeline(folder, seed=seed)
+    torch.manual_seed(seed + 1)
+    legacy = {"eos_token_id": 2, "max_position_embeddings": 24, "vocab_size": len(plain.tokenizer)}
+    first, second = (
+        CLIPTextConfig(
+            hidden_size=width, intermediate_size=2 * width, num_hidden_layers=3, num_attention_heads=2,
+            projection_dim=width, bos_token_id=plain.tokenizer.bos_token_id, **legacy,
+        )
+        for width in (32, 48)
+    )  # fmt: skip
+    unet = UNet2DConditionModel(
+        sample_size=8,
+        in_channels=4,
+        out_channels=4,
+        block_out_channels=(16, 32),
+        layers_per_block=1,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+        cross_attention_dim=80,
+        attention_head_dim=2,
+        norm_num_groups=4,
+        addition_embed_type="text_time",
+        addition_time_embed_dim=8,
+        projection_class_embeddings_input_dim=48 + 6 * 8,
+    )
+    return StableDiffusionXLPipeline(
+        plain.vae, CLIPTextModel(first), CLIPTextModelWithProjection(second), plain.tokenizer, plain.tokenizer, unet,
+        plain.scheduler, add_watermarker=False,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def bases(tmp_path_factory: pytest.TempPathFactory, tiny_base: Path) -> dict[str, Path]:
+    """The folder of a tiny random model of every family."""
+    folder = tmp_path_factory.mktemp("families")
+    tiny_pipeline(folder / "v", "v_prediction", seed=3).save_pretrained(folder / "sd-v")
+    tiny_xl_pipeline(folder / "xl").save_pretrained(folder / "sdxl")
+    return {"sd": tiny_base, "sd-v": folder / "sd-v", "sdxl": folder / "sdxl"}

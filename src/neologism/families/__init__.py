@@ -5,17 +5,28 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from neologism.device import Machine, machine
 from neologism.errors import ModelError
-from neologism.families import stable_diffusion
+from neologism.families import sdxl, stable_diffusion
 from neologism.families.model import Conditioning, Encoder, Model
 
 __all__ = ["Conditioning", "Encoder", "Model", "open_model"]
 
 EMOJI = Path(__file__).parent.parent / "emoji" / "base"
 # The class that model_index.json names, and what opens it.
-FAMILIES: dict[str, Callable[[str, str, Machine], Model]] = {"StableDiffusionPipeline": stable_diffusion.opened}
+FAMILIES: dict[str, Callable[[str, str, Machine], Model]] = {
+    "StableDiffusionPipeline": stable_diffusion.opened,
+    "StableDiffusionXLPipeline": sdxl.opened,
+}
+
+INPAINTING = "an inpainting model: its U-Net expects a mask and a masked picture, which a word's pictures do not have"
+REFUSED = {
+    "StableDiffusionInpaintPipeline": INPAINTING,
+    "StableDiffusionXLInpaintPipeline": INPAINTING,
+    "StableDiffusionXLImg2ImgPipeline": "a refiner: it goes on from another model's picture and has only one text encoder",
+}
 
 
 def open_model(base: str = "emoji", device: str = "auto", precision: str = "auto") -> Model:
@@ -33,7 +44,18 @@ def open_model(base: str = "emoji", device: str = "auto", precision: str = "auto
         raise ModelError(
             f"There is no folder {base}. Give --base emoji, a diffusers folder, or a hub id such as owner/name."
         )
-    return opened("StableDiffusionPipeline", base, base, where)
+    return opened(family_online(base), base, base, where)
+
+
+def family_online(base: str) -> str:
+    """The pipeline class that a hub id names."""
+    from diffusers import DiffusionPipeline  # pyright: ignore[reportPrivateImportUsage]
+
+    try:
+        config: Any = DiffusionPipeline.load_config(base)
+    except (OSError, ValueError) as error:
+        raise unopened(base, error) from None
+    return known_family(str(config.get("_class_name")), base)
 
 
 def looks_like_path(base: str) -> bool:
@@ -63,8 +85,12 @@ def family_of(folder: Path) -> str:
     return known_family(str(parts.get("_class_name")), folder)
 
 
-def known_family(name: str, folder: Path) -> str:
+def known_family(name: str, folder: Path | str) -> str:
     """The class name, where it can be trained."""
+    if name in REFUSED:
+        raise ModelError(
+            f"{folder} is a {name}, {REFUSED[name]}. Teach the word to the family's own base model instead."
+        )
     if name not in FAMILIES:
         raise ModelError(f"{folder} is a {name}; {', '.join(FAMILIES)} can be opened. Choose a base of that family.")
     return name
@@ -85,7 +111,12 @@ def opened(family: str, source: str, base: str, where: Machine) -> Model:
     try:
         return FAMILIES[family](source, base, where)
     except (OSError, ValueError) as error:
-        first = str(error).strip().splitlines()[0].rstrip(".")
-        raise ModelError(
-            f"The model {base} could not be opened: {first}. Give --base emoji, a whole diffusers folder, or a hub id you can reach."
-        ) from None
+        raise unopened(base, error) from None
+
+
+def unopened(base: str, error: Exception) -> ModelError:
+    """The complaint about a model that could not be opened."""
+    first = str(error).strip().splitlines()[0].rstrip(".")
+    return ModelError(
+        f"The model {base} could not be opened: {first}. Give --base emoji, a whole diffusers folder, or a hub id you can reach."
+    )

@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
-from collections.abc import Generator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from diffusers import StableDiffusionPipeline  # pyright: ignore[reportPrivateImportUsage]
-from diffusers.utils import logging as diffusers_log
 from torch import Tensor, nn
-from transformers.utils import logging as transformers_log
 
 from neologism.device import Machine
+from neologism.families import pipelines
 from neologism.families.model import Conditioning, Encoder
 from neologism.framing import Frame
 from neologism.noise import DiscreteNoise, discrete_noise
-
-# What a text encoder of this width is called in the field's files; any other is the "text" encoder.
-KEYS = {768: "clip_l", 1024: "clip_h", 1280: "clip_g"}
 
 
 @dataclass(frozen=True)
@@ -52,11 +47,9 @@ class StableDiffusion:
         """Checkpoint the U-Net's activations, which are nearly all of them."""
         self.pipe.unet.enable_gradient_checkpointing()
 
-    @torch.no_grad()
     def encode(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         """Posterior mean and deviation [n, c, h, w], float32, of pixels [n, 3, h, w] in -1..1."""
-        posterior = self.pipe.vae.encode(pixels.to(self.machine.device)).latent_dist
-        return posterior.mean.float(), posterior.std.float()
+        return pipelines.posterior(self.pipe.vae, pixels)
 
     def scale(self, sample: Tensor) -> Tensor:
         """A posterior sample times the VAE's scaling factor."""
@@ -79,26 +72,20 @@ class StableDiffusion:
     ) -> list[Any]:
         """One PIL picture a prompt by StableDiffusionPipeline; each from its own seed."""
         told, untold = (self.full_context(texts) for texts in (prompts, negatives))
-        generators = [torch.Generator().manual_seed(seed) for seed in seeds]
         latents = self.drawer(
             prompt_embeds=told,
             negative_prompt_embeds=untold,
-            generator=generators,
+            generator=pipelines.generators(seeds),
             num_inference_steps=steps,
             guidance_scale=guidance,
             output_type="latent",
         ).images
-        # Decoded here, since the pipeline would hand the U-Net's bf16 to the VAE, which stays in float32.
-        pixels = self.pipe.vae.decode(latents.float() / self.pipe.vae.config.scaling_factor).sample
-        return self.pipe.image_processor.postprocess(pixels, output_type="pil")
+        return pipelines.pictures(self.pipe, latents)
 
     @functools.cached_property
     def drawer(self) -> Any:
-        """The pipeline without its text encoder, whose float32 it would otherwise hand to a U-Net of bf16."""
-        parts = self.pipe.components | {"text_encoder": None}
-        drawer: Any = type(self.pipe)(**parts, requires_safety_checker=False)
-        drawer.set_progress_bar_config(disable=True)
-        return drawer
+        """The pipeline that draws from contexts."""
+        return pipelines.drawer(self.pipe, ["text_encoder"], requires_safety_checker=False)
 
     def full_context(self, prompts: Sequence[str]) -> Tensor:
         """The text encoder's answer, computed in float32, in the U-Net's type."""
@@ -106,22 +93,9 @@ class StableDiffusion:
         return self.encoders[0].module(ids).last_hidden_state.to(self.machine.weights)
 
 
-@contextlib.contextmanager
-def quiet() -> Generator[None]:
-    """Keep the libraries' own progress bars off the terminal: they would break into ours."""
-    chatty = [log for log in (diffusers_log, transformers_log) if log.is_progress_bar_enabled()]
-    for log in chatty:
-        log.disable_progress_bar()
-    try:
-        yield
-    finally:
-        for log in chatty:
-            log.enable_progress_bar()
-
-
 def opened(folder: str, name: str, machine: Machine) -> StableDiffusion:
     """The Stable Diffusion in a diffusers folder or of a hub id, frozen."""
-    with quiet():
+    with pipelines.quiet():
         pipe: Any = StableDiffusionPipeline.from_pretrained(
             folder,
             # Named for each, else the text encoder alone would come in the file's own precision.
@@ -136,14 +110,9 @@ def opened(folder: str, name: str, machine: Machine) -> StableDiffusion:
 
 
 def assembled(pipe: Any, name: str, machine: Machine) -> StableDiffusion:
-    """The model of a pipeline's parts: frozen, on the machine, its end token known to the text encoder."""
-    pipe.to(machine.device)
-    if pipe.unet.dtype != machine.weights:
-        pipe.unet.to(dtype=machine.weights)
-    for part in (pipe.vae, pipe.text_encoder, pipe.unet):
-        part.requires_grad_(False).eval()
-    # A legacy value of 2 makes transformers pool at the highest id, which would be the new word.
-    pipe.text_encoder.config.eos_token_id = pipe.tokenizer.eos_token_id
-    width = int(pipe.text_encoder.config.hidden_size)
-    encoder = Encoder(KEYS.get(width, "text"), pipe.tokenizer, pipe.text_encoder, width)
+    """The model of a pipeline's parts, frozen, on the machine."""
+    pipelines.check_inputs(pipe, name)
+    pipelines.frozen(pipe, machine, pipe.unet)
+    key = pipelines.KEYS.get(int(pipe.text_encoder.config.hidden_size), "text")
+    encoder = pipelines.clip_encoder(key, pipe.tokenizer, pipe.text_encoder)
     return StableDiffusion(name, pipe, (encoder,), discrete_noise(pipe.scheduler), machine)

@@ -1,0 +1,99 @@
+"""What the families have in common: their autoencoder, their CLIP text encoders, and how diffusers opens them."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Generator, Sequence
+from typing import Any
+
+import torch
+from diffusers.utils import logging as diffusers_log
+from torch import Tensor, nn
+from transformers.utils import logging as transformers_log
+
+from neologism.device import Machine
+from neologism.errors import ModelError
+from neologism.families.model import Encoder
+
+# What a text encoder of this width is called in the field's files; any other is the "text" encoder.
+KEYS = {768: "clip_l", 1024: "clip_h", 1280: "clip_g"}
+
+
+@contextlib.contextmanager
+def quiet() -> Generator[None]:
+    """Keep the libraries' own progress bars off the terminal: they would break into ours."""
+    chatty = [log for log in (diffusers_log, transformers_log) if log.is_progress_bar_enabled()]
+    for log in chatty:
+        log.disable_progress_bar()
+    try:
+        yield
+    finally:
+        for log in chatty:
+            log.enable_progress_bar()
+
+
+def check_inputs(pipe: Any, name: str) -> None:
+    """Refuse a U-Net that expects more than noisy latents, as those of inpainting do under an ordinary name.
+
+    Raises:
+        ModelError: its input has more channels than the VAE's latents.
+    """
+    wants, has = int(pipe.unet.config.in_channels), int(pipe.vae.config.latent_channels)
+    if wants != has:
+        raise ModelError(
+            f"The U-Net of {name} takes {wants} channels and its VAE makes {has}: it is made for inpainting or editing. "
+            "Teach the word to the family's own base model instead."
+        )
+
+
+def frozen(pipe: Any, machine: Machine, denoiser: nn.Module) -> None:
+    """Put a pipeline's networks on the machine, frozen, the denoiser in its type."""
+    pipe.to(machine.device)
+    if next(denoiser.parameters()).dtype != machine.weights:
+        denoiser.to(dtype=machine.weights)
+    for part in pipe.components.values():
+        if isinstance(part, nn.Module):
+            part.requires_grad_(False).eval()
+
+
+def clip_encoder(key: str, tokenizer: Any, module: Any) -> Encoder:
+    """A CLIP text encoder, its end token known to it.
+
+    A legacy value of 2 makes transformers pool at the highest id, which would be the new word.
+    """
+    end = tokenizer.eos_token_id
+    module.config.eos_token_id = end
+    for part in module.modules():
+        if hasattr(part, "eos_token_id"):
+            part.eos_token_id = end
+    return Encoder(key, tokenizer, module, int(module.config.hidden_size))
+
+
+def drawer(pipe: Any, without: Sequence[str], **more: Any) -> Any:
+    """The pipeline without its text encoders, whose float32 it would otherwise hand to a denoiser of bf16."""
+    made: Any = type(pipe)(**pipe.components | dict.fromkeys(without), **more)
+    made.set_progress_bar_config(disable=True)
+    return made
+
+
+@torch.no_grad()
+def posterior(vae: Any, pixels: Tensor) -> tuple[Tensor, Tensor]:
+    """Posterior mean and deviation [n, c, h, w], float32, of pixels [n, 3, h, w] in -1..1."""
+    found = vae.encode(pixels.to(vae.device, vae.dtype)).latent_dist
+    return found.mean.float(), found.std.float()
+
+
+@torch.no_grad()
+def pictures(pipe: Any, latents: Tensor) -> list[Any]:
+    """PIL pictures of scaled latents [n, c, h, w], decoded in the VAE's own type.
+
+    The pipeline would hand the denoiser's bf16 to the VAE, which stays in float32.
+    """
+    vae = pipe.vae
+    pixels = vae.decode(latents.to(vae.dtype) / vae.config.scaling_factor).sample
+    return pipe.image_processor.postprocess(pixels, output_type="pil")
+
+
+def generators(seeds: Sequence[int]) -> list[torch.Generator]:
+    """A CPU generator for each picture, so that it is the same on every device and in every company."""
+    return [torch.Generator().manual_seed(seed) for seed in seeds]

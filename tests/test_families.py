@@ -1,0 +1,160 @@
+"""One contract for every family, on tiny random models of each."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from diffusers import DiffusionPipeline
+
+from neologism import formats
+from neologism.embedding import Embedding
+from neologism.errors import ModelError
+from neologism.events import Finished, Step
+from neologism.families import open_model
+from neologism.families.sdxl import six_sizes
+from neologism.framing import Frame
+from neologism.generation import generate
+from neologism.recipe import recipe
+from neologism.training import train
+from neologism.verifying import verify
+from neologism.vocabulary import taught
+
+FAMILIES = ("sd", "sd-v", "sdxl")
+WHOLE = Frame((0, 0, 64, 64), (64, 64), (32, 32), False)
+
+
+@pytest.fixture(params=FAMILIES)
+def base(request: pytest.FixtureRequest, bases: dict[str, Path]) -> Path:
+    """Each family's tiny model in turn."""
+    return bases[request.param]
+
+
+def word(model: Any, count: int = 2, seed: int = 0) -> Embedding:
+    """A word of random rows for each of the model's encoders."""
+    chance = torch.Generator().manual_seed(seed)
+    return Embedding("<disc>", {e.key: torch.randn(count, e.width, generator=chance) * 0.3 for e in model.encoders})
+
+
+def test_a_family_opens_frozen_and_knows_its_end_token(base: Path) -> None:
+    model = open_model(str(base), precision="fp32")
+    assert not any(p.requires_grad for part in model.parts().values() for p in part.parameters())
+    for encoder in model.encoders:
+        assert encoder.module.config.eos_token_id == encoder.tokenizer.eos_token_id
+    assert model.size == 32 and model.multiple == 4
+
+
+def test_the_gradient_reaches_every_row_that_trains(base: Path) -> None:
+    model = open_model(str(base), precision="fp32")
+    rows = {key: torch.nn.Parameter(rows) for key, rows in word(model).vectors.items()}
+    with taught(model, {"<disc>": rows}):
+        told = model.condition(["a <disc>", "a cat"], [WHOLE, WHOLE])
+        noisy = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+        answer = model.predict(noisy, torch.tensor([500, 500]), told)
+        answer[0].pow(2).sum().backward()
+    assert answer.shape == (2, 4, 8, 8) and answer.dtype == torch.float32
+    for key, parameter in rows.items():
+        assert parameter.grad is not None and (parameter.grad.abs().sum(1) > 0).all(), key
+
+
+def test_plain_diffusers_draws_the_same_picture(base: Path, tmp_path: Path) -> None:
+    model = open_model(str(base), precision="fp32")
+    made = word(model)
+    ours = generate(model, "a <disc> on the car", [made], [7], steps=4, negative="a red house")[0]
+    pipe: Any = DiffusionPipeline.from_pretrained(base)
+    pipe.set_progress_bar_config(disable=True)
+    for number, encoder in enumerate(model.encoders):
+        file = formats.save(Embedding("<disc>", {encoder.key: made.vectors[encoder.key]}), tmp_path / str(number))
+        ending = f"_{number + 1}" if number else ""
+        part, tokenizer = getattr(pipe, f"text_encoder{ending}"), getattr(pipe, f"tokenizer{ending}")
+        tokenizer = type(tokenizer).from_pretrained(base / f"tokenizer{ending}")
+        setattr(pipe, f"tokenizer{ending}", tokenizer)
+        pipe.load_textual_inversion(str(file), token="<disc>", text_encoder=part, tokenizer=tokenizer)
+        for inner in part.modules():  # else transformers pools at the highest id, which is the new word's
+            if hasattr(inner, "eos_token_id"):
+                inner.eos_token_id = tokenizer.eos_token_id
+    theirs = pipe(
+        "a <disc> on the car", negative_prompt="a red house", generator=torch.Generator().manual_seed(7),
+        num_inference_steps=4, guidance_scale=5.0, height=32, width=32,
+    ).images[0]  # fmt: skip
+    assert np.abs(np.asarray(ours, float) - np.asarray(theirs, float)).mean() < 1
+
+
+def test_an_empty_negative_prompt_is_what_the_pipeline_makes_of_none(base: Path) -> None:
+    ours = generate(open_model(str(base), precision="fp32"), "a red cat", seeds=[3], steps=3)[0]
+    pipe: Any = DiffusionPipeline.from_pretrained(base)
+    pipe.set_progress_bar_config(disable=True)
+    made = torch.Generator().manual_seed(3)
+    theirs = pipe("a red cat", generator=made, num_inference_steps=3, guidance_scale=5.0, height=32, width=32).images[0]
+    assert np.abs(np.asarray(ours, float) - np.asarray(theirs, float)).mean() < 1
+
+
+def test_fifty_steps_make_the_probe_fall_and_leave_the_base_untouched(
+    base: Path, pictures: Path, tmp_path: Path
+) -> None:
+    made = recipe(
+        pictures=str(pictures), words="<disc>", base=str(base), like="cat", precision="fp32", steps=50, batch=4,
+        probe_every=10, learning_rate=1.0, preview_prompts=("a {}",),
+    )  # fmt: skip
+    events = list(train(made, tmp_path / "run"))
+    probes = [event.probe for event in events if isinstance(event, Step) and event.probe]
+    assert probes[-1] < probes[0]
+    *_, finished = (event for event in events if isinstance(event, Finished))
+    again = formats.load(finished.file)
+    assert all(torch.equal(again.vectors[key], rows) for key, rows in finished.embedding.vectors.items())
+    assert verify(tmp_path / "run").untouched
+
+
+def test_the_pooled_vector_of_sdxl_follows_the_prompt_and_not_the_new_words_place(bases: dict[str, Path]) -> None:
+    model: Any = open_model(str(bases["sdxl"]), precision="fp32")
+    with taught(model, [word(model)]):
+        one, two = (model.told([prompt])[1] for prompt in ("<disc> cat", "<disc> dog"))
+    assert not torch.allclose(one, two)  # pooled at the highest id, they would be the same
+
+
+def test_sdxl_is_told_what_the_frame_shows() -> None:
+    wide = Frame((100, 0, 200, 200), (400, 200), (50, 50), False)
+    assert six_sizes(wide) == (200, 400, 0, 25, 50, 50)
+    assert six_sizes(Frame((0, 0, 200, 200), (400, 200), (50, 50), True)) == (200, 400, 0, 50, 50, 50)
+
+
+def renamed(folder: Path, base: Path, kind: str) -> Path:
+    """A copy of a model folder that names another pipeline class."""
+    shutil.copytree(base, folder)
+    index = json.loads((folder / "model_index.json").read_text())
+    (folder / "model_index.json").write_text(json.dumps(index | {"_class_name": kind}))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("kind", "told"),
+    [
+        ("StableDiffusionInpaintPipeline", "an inpainting model: its U-Net expects a mask"),
+        ("StableDiffusionXLImg2ImgPipeline", "a refiner: it goes on from another model's picture"),
+        (
+            "KandinskyPipeline",
+            "is a KandinskyPipeline; StableDiffusionPipeline, StableDiffusionXLPipeline can be opened",
+        ),
+    ],
+)
+def test_models_of_other_kinds_are_refused_by_name(
+    bases: dict[str, Path], tmp_path: Path, kind: str, told: str
+) -> None:
+    with pytest.raises(ModelError, match=told):
+        open_model(str(renamed(tmp_path / "base", bases["sd"], kind)))
+
+
+def test_an_inpainting_unet_under_an_ordinary_name_is_refused(bases: dict[str, Path], tmp_path: Path) -> None:
+    from diffusers import UNet2DConditionModel
+
+    folder = renamed(tmp_path / "base", bases["sd"], "StableDiffusionPipeline")
+    config = dict(UNet2DConditionModel.load_config(folder / "unet"))
+    unet = UNet2DConditionModel.from_config(config | {"in_channels": 9})
+    unet.save_pretrained(folder / "unet")
+    with pytest.raises(ModelError, match="takes 9 channels and its VAE makes 4: it is made for inpainting or editing"):
+        open_model(str(folder))
