@@ -10,13 +10,26 @@ import torch
 from diffusers import (
     AutoencoderKL,
     DDIMScheduler,
+    FlowMatchEulerDiscreteScheduler,
+    FluxPipeline,
+    FluxTransformer2DModel,
+    SD3Transformer2DModel,
+    StableDiffusion3Pipeline,
     StableDiffusionPipeline,
     StableDiffusionXLPipeline,
     UNet2DConditionModel,
 )
 from PIL import Image, ImageDraw
 from tokenizers import pre_tokenizers
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
+from transformers import (
+    CLIPTextConfig,
+    CLIPTextModel,
+    CLIPTextModelWithProjection,
+    CLIPTokenizer,
+    T5Config,
+    T5EncoderModel,
+    T5Tokenizer,
+)
 
 WORDS = (
     "cat",
@@ -169,10 +182,55 @@ def tiny_xl_pipeline(folder: Path, seed: int = 0) -> StableDiffusionXLPipeline:
     )  # fmt: skip
 
 
+def tiny_t5() -> tuple[T5Tokenizer, T5EncoderModel]:
+    """A T5 of random weights that knows letters and a few words."""
+    letters = [chr(c) for c in range(33, 127)]
+    marks = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), ("\u2581", -2.0)]
+    pieces = [(letter, -9.0) for letter in letters] + [("\u2581" + word, -1.0) for word in WORDS]
+    tokenizer = T5Tokenizer(vocab=marks + pieces, extra_ids=0)
+    shape = {"d_model": 96, "d_kv": 16, "d_ff": 64, "num_layers": 2, "num_heads": 2}
+    return tokenizer, T5EncoderModel(T5Config(vocab_size=len(tokenizer), **shape))
+
+
+def tiny_sd3_pipeline(folder: Path) -> StableDiffusion3Pipeline:
+    """A Stable Diffusion 3 of random weights for pictures of 32 pixels."""
+    xl = tiny_xl_pipeline(folder)
+    torch.manual_seed(5)
+    tokenizer, t5 = tiny_t5()
+    first = CLIPTextModelWithProjection(xl.text_encoder.config)
+    transformer = SD3Transformer2DModel(
+        sample_size=8, patch_size=2, in_channels=4, out_channels=4, num_layers=2, attention_head_dim=8,
+        num_attention_heads=4, joint_attention_dim=96, caption_projection_dim=32, pooled_projection_dim=80,
+        pos_embed_max_size=8,
+    )  # fmt: skip
+    xl.vae.register_to_config(shift_factor=0.1, scaling_factor=1.3)
+    return StableDiffusion3Pipeline(
+        transformer, FlowMatchEulerDiscreteScheduler(shift=3.0), xl.vae, first, xl.tokenizer, xl.text_encoder_2,
+        xl.tokenizer_2, t5, tokenizer,
+    )  # fmt: skip
+
+
+def tiny_flux_pipeline(folder: Path) -> FluxPipeline:
+    """A FLUX of random weights; its pipeline's own side, which no config names, is set where it is opened."""
+    plain = tiny_pipeline(folder)
+    torch.manual_seed(6)
+    tokenizer, t5 = tiny_t5()
+    transformer = FluxTransformer2DModel(
+        patch_size=1, in_channels=16, num_layers=1, num_single_layers=1, attention_head_dim=16, num_attention_heads=2,
+        joint_attention_dim=96, pooled_projection_dim=32, guidance_embeds=True, axes_dims_rope=(4, 4, 8),
+    )  # fmt: skip
+    plain.vae.register_to_config(shift_factor=0.1, scaling_factor=1.3)
+    scheduler = FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True, shift=3.0)
+    return FluxPipeline(scheduler, plain.vae, plain.text_encoder, plain.tokenizer, t5, tokenizer, transformer)
+
+
 @pytest.fixture(scope="session")
 def bases(tmp_path_factory: pytest.TempPathFactory, tiny_base: Path) -> dict[str, Path]:
     """The folder of a tiny random model of every family."""
     folder = tmp_path_factory.mktemp("families")
     tiny_pipeline(folder / "v", "v_prediction", seed=3).save_pretrained(folder / "sd-v")
     tiny_xl_pipeline(folder / "xl").save_pretrained(folder / "sdxl")
-    return {"sd": tiny_base, "sd-v": folder / "sd-v", "sdxl": folder / "sdxl"}
+    tiny_sd3_pipeline(folder / "3").save_pretrained(folder / "sd3")
+    tiny_flux_pipeline(folder / "f").save_pretrained(folder / "flux")
+    made = {name: folder / name for name in ("sd-v", "sdxl", "sd3", "flux")}
+    return {"sd": tiny_base} | made

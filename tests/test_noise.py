@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
-from diffusers import DDIMScheduler, DDPMScheduler
+from diffusers import DDIMScheduler, DDPMScheduler, FlowMatchEulerDiscreteScheduler
 
 from neologism.errors import ModelError
-from neologism.noise import discrete_noise
+from neologism.noise import discrete_noise, flow_noise
 from neologism.optimizer import keep_length, rate
 from neologism.stopping import converged, gained, reason_to_stop
 
@@ -71,3 +71,18 @@ def test_a_word_stops_when_probes_fall_no_more() -> None:
     assert gained(falling) == pytest.approx(0.7)
     assert reason_to_stop("similar", falling, 3, 0.5) == "similar enough: 70% of the start word's probe loss is gone"
     assert reason_to_stop("steps", falling, 3, 0.5) is None
+
+
+def test_straight_paths_are_as_diffusers_has_them() -> None:
+    scheduler = FlowMatchEulerDiscreteScheduler(shift=3.0)
+    rule = flow_noise(scheduler)
+    shares = torch.tensor([0.25, 0.5, 1.0])
+    moved = 3 * shares / (1 + 2 * shares)
+    assert torch.allclose(rule.times(shares), moved)
+    latents, noise = torch.randn(3, 4, 8, 8), torch.randn(3, 4, 8, 8)
+    theirs = scheduler.scale_noise(latents, scheduler.timesteps[[100, 500, 900]], noise)
+    times = scheduler.sigmas[[100, 500, 900]]
+    assert torch.allclose(rule.add(latents, noise, times), theirs, atol=1e-5)
+    step = rule.add(latents, noise, times) + (0 - times).view(-1, 1, 1, 1) * rule.target(latents, noise, times)
+    assert torch.allclose(step, latents, atol=1e-5)  # a step along the target to time 0 ends at the picture
+    assert flow_noise(FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True, shift=3.0)).shift == 1.0

@@ -24,7 +24,7 @@ class Batch:
     Attributes:
         clean: [b, c, h, w], float32, scaled latents.
         noise: [b, c, h, w], float32, standard normal.
-        times: [b], int64.
+        times: [b], as the model's noise rule has them: int64 timesteps, or float32 in 0..1 for flow matching.
         masks: [b, 1, h, w], float32, 0..1.
         prompts, frames: b of each.
     """

@@ -55,6 +55,50 @@ class DiscreteNoise:
         return least / ratio.clamp_min(1e-8) if self.prediction == "epsilon" else least / (ratio + 1)
 
 
+@dataclass(frozen=True)
+class FlowNoise:
+    """The noise of a model of straight paths between pictures and noise (rectified flow; Esser et al. 2024, section 2).
+
+    Attributes:
+        shift: how far times are moved towards noise, as large pictures need (section 5.3.2, eq. 23).
+    """
+
+    shift: float = 1.0
+
+    def times(self, shares: Tensor) -> Tensor:
+        """Times [b], float32, 0..1 (how much is noise), at these shares [b] in 0..1 of the noise scale."""
+        moved = self.shift * shares / (1 + (self.shift - 1) * shares)
+        return moved.to(torch.float32).clamp(1e-3, 1.0)
+
+    def parts(self, times: Tensor) -> tuple[Tensor, Tensor]:
+        """The factors [b, 1, 1, 1] of signal and noise at the times [b]."""
+        rough = times.view(-1, 1, 1, 1)
+        return 1 - rough, rough
+
+    def add(self, latents: Tensor, noise: Tensor, times: Tensor) -> Tensor:
+        """Noisy latents [b, c, h, w] at the times [b]."""
+        clean, rough = self.parts(times)
+        return clean * latents + rough * noise
+
+    def target(self, latents: Tensor, noise: Tensor, times: Tensor) -> Tensor:
+        """What the model should predict, [b, c, h, w]: the path's direction, from the picture to the noise."""
+        return noise - latents
+
+    def min_snr(self, times: Tensor) -> Tensor:
+        """Weights [b] by min-SNR (Hang et al. 2023) for a target of which signal and noise are parts, as for v."""
+        ratio = ((1 - times) / times).square()
+        return ratio.clamp(max=GAMMA) / (ratio + 1)
+
+
+Noise = DiscreteNoise | FlowNoise
+
+
+def flow_noise(scheduler: object) -> FlowNoise:
+    """The noise rule of a diffusers flow matching scheduler; one that shifts by the picture's size is left unshifted."""
+    config = getattr(scheduler, "config", {})
+    return FlowNoise(1.0 if config.get("use_dynamic_shifting") else float(config.get("shift", 1.0)))
+
+
 def discrete_noise(scheduler: object) -> DiscreteNoise:
     """The noise rule of a diffusers scheduler.
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from neologism.device import Machine, machine
 from neologism.errors import ModelError
-from neologism.families import sdxl, stable_diffusion
+from neologism.families import flux, sd3, sdxl, stable_diffusion
 from neologism.families.model import Conditioning, Encoder, Model
 
 __all__ = ["Conditioning", "Encoder", "Model", "open_model"]
@@ -19,6 +19,8 @@ EMOJI = Path(__file__).parent.parent / "emoji" / "base"
 FAMILIES: dict[str, Callable[[str, str, Machine], Model]] = {
     "StableDiffusionPipeline": stable_diffusion.opened,
     "StableDiffusionXLPipeline": sdxl.opened,
+    "StableDiffusion3Pipeline": sd3.opened,
+    "FluxPipeline": flux.opened,
 }
 
 INPAINTING = "an inpainting model: its U-Net expects a mask and a masked picture, which a word's pictures do not have"
@@ -99,11 +101,13 @@ def known_family(name: str, folder: Path | str) -> str:
 def native_side(base: str) -> int:
     """The side in pixels of a base's pictures, told from its configs alone; 512 for a hub id not at hand."""
     folder = EMOJI if base == "emoji" else Path(base)
+    name = "unet" if (folder / "unet").is_dir() else "transformer"
     try:
-        denoiser, vae = (json.loads((folder / part / "config.json").read_text("utf-8")) for part in ("unet", "vae"))
+        denoiser, vae = (json.loads((folder / part / "config.json").read_text("utf-8")) for part in (name, "vae"))
     except (OSError, ValueError):
         return 512
-    return int(denoiser.get("sample_size", 64)) * 2 ** (len(vae["block_out_channels"]) - 1)
+    latents = denoiser.get("sample_size") or (64 if name == "unet" else 128)  # FLUX names none: its pipeline takes 128
+    return int(latents) * 2 ** (len(vae["block_out_channels"]) - 1)
 
 
 def opened(family: str, source: str, base: str, where: Machine) -> Model:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from neologism.device import Machine
 from neologism.errors import WordError
 from neologism.framing import Frame
-from neologism.noise import DiscreteNoise
+from neologism.noise import Noise
 
 
 @dataclass
@@ -25,6 +25,7 @@ class Encoder:
         key: its name in files and in `Embedding.vectors`, such as "clip_l".
         width: how many numbers a token's row has.
         taught: ids of each taught word, by its lower-case writing; set by `vocabulary.taught` alone.
+        most: how many tokens a prompt may have where the tokenizer does not know it.
     """
 
     key: str
@@ -32,6 +33,7 @@ class Encoder:
     module: nn.Module
     width: int
     taught: dict[str, tuple[int, ...]] = field(default_factory=dict[str, tuple[int, ...]])
+    most: int | None = None
 
     @functools.cached_property
     def whole_words(self) -> list[int]:
@@ -54,7 +56,13 @@ class Encoder:
     @property
     def limit(self) -> int:
         """How many tokens a prompt may have, start and end included."""
-        return int(self.tokenizer.model_max_length)
+        return self.most or int(self.tokenizer.model_max_length)
+
+    @property
+    def first(self) -> list[int]:
+        """What every prompt begins with: CLIP's start token; T5 has none."""
+        start = self.tokenizer.bos_token_id
+        return [] if start is None else [start]
 
     @property
     def table(self) -> nn.Module:
@@ -84,7 +92,7 @@ class Encoder:
 
     def framed(self, prompt: str) -> list[int]:
         """The ids of one prompt with start, end and padding."""
-        ids, room = self.tokens(prompt), self.limit - 2
+        ids, room = self.tokens(prompt), self.limit - len(self.first) - 1
         if len(ids) > room:
             raise WordError(
                 f"The prompt {shortened(prompt)!r} has {len(ids)} tokens and {room} fit (a taught word counts one for each vector). "
@@ -92,7 +100,7 @@ class Encoder:
             )
         end = self.tokenizer.eos_token_id
         padding = end if self.tokenizer.pad_token_id is None else self.tokenizer.pad_token_id
-        return [self.tokenizer.bos_token_id, *ids, end] + [padding] * (room - len(ids))
+        return [*self.first, *ids, end] + [padding] * (room - len(ids))
 
 
 def bare(token: str) -> str:
@@ -144,7 +152,7 @@ class Model(Protocol):
         ...
 
     @property
-    def noise(self) -> DiscreteNoise:
+    def noise(self) -> Noise:
         """Its rule of noise."""
         ...
 

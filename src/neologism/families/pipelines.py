@@ -32,6 +32,16 @@ def quiet() -> Generator[None]:
             log.enable_progress_bar()
 
 
+def scaled(vae: Any, sample: Tensor) -> Tensor:
+    """A posterior sample as the latents that denoisers work on: shifted where the VAE says so, and scaled."""
+    return (sample - (vae.config.get("shift_factor") or 0.0)) * vae.config.scaling_factor
+
+
+def types(machine: Machine, *halved: str) -> dict[str, torch.dtype]:
+    """Which part is loaded in which type: the denoiser and what is as large in the machine's, all else in float32."""
+    return dict.fromkeys(halved, machine.weights) | {"default": torch.float32}
+
+
 def check_inputs(pipe: Any, name: str) -> None:
     """Refuse a U-Net that expects more than noisy latents, as those of inpainting do under an ordinary name.
 
@@ -69,6 +79,11 @@ def clip_encoder(key: str, tokenizer: Any, module: Any) -> Encoder:
     return Encoder(key, tokenizer, module, int(module.config.hidden_size))
 
 
+def t5_encoder(tokenizer: Any, module: Any, most: int) -> Encoder:
+    """A T5 text encoder, which takes prompts of `most` tokens."""
+    return Encoder("t5", tokenizer, module, int(module.config.d_model), most=most)
+
+
 def drawer(pipe: Any, without: Sequence[str], **more: Any) -> Any:
     """The pipeline without its text encoders, whose float32 it would otherwise hand to a denoiser of bf16."""
     made: Any = type(pipe)(**pipe.components | dict.fromkeys(without), **more)
@@ -90,7 +105,8 @@ def pictures(pipe: Any, latents: Tensor) -> list[Any]:
     The pipeline would hand the denoiser's bf16 to the VAE, which stays in float32.
     """
     vae = pipe.vae
-    pixels = vae.decode(latents.to(vae.dtype) / vae.config.scaling_factor).sample
+    shift = vae.config.get("shift_factor") or 0.0
+    pixels = vae.decode(latents.to(vae.dtype) / vae.config.scaling_factor + shift).sample
     return pipe.image_processor.postprocess(pixels, output_type="pil")
 
 

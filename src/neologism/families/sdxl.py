@@ -63,7 +63,7 @@ class StableDiffusionXL:
 
     def scale(self, sample: Tensor) -> Tensor:
         """A posterior sample times the VAE's scaling factor."""
-        return sample * self.pipe.vae.config.scaling_factor
+        return pipelines.scaled(self.pipe.vae, sample)
 
     def condition(self, prompts: Sequence[str], frames: Sequence[Frame] = ()) -> Conditioning:
         """Both encoders' last hidden state but one, side by side, the second's pooled vector, and what the frames show."""
@@ -144,7 +144,7 @@ def opened(folder: str, name: str, machine: Machine) -> StableDiffusionXL:
     with pipelines.quiet():
         pipe: Any = StableDiffusionXLPipeline.from_pretrained(
             folder,
-            dtype={"unet": machine.weights, "default": torch.float32},
+            dtype=pipelines.types(machine, "unet"),
             use_safetensors=True,
             add_watermarker=False,
         )

@@ -53,7 +53,7 @@ class StableDiffusion:
 
     def scale(self, sample: Tensor) -> Tensor:
         """A posterior sample times the VAE's scaling factor."""
-        return sample * self.pipe.vae.config.scaling_factor
+        return pipelines.scaled(self.pipe.vae, sample)
 
     def condition(self, prompts: Sequence[str], frames: Sequence[Frame] = ()) -> Conditioning:
         """The last hidden state [n, tokens, width] of the text encoder."""
@@ -99,7 +99,7 @@ def opened(folder: str, name: str, machine: Machine) -> StableDiffusion:
         pipe: Any = StableDiffusionPipeline.from_pretrained(
             folder,
             # Named for each, else the text encoder alone would come in the file's own precision.
-            dtype={"unet": machine.weights, "default": torch.float32},
+            dtype=pipelines.types(machine, "unet"),
             use_safetensors=True,
             safety_checker=None,
             feature_extractor=None,
