@@ -26,7 +26,7 @@ A Stable Diffusion of 64 x 64 pixels, small enough to train, test and measure on
 `StableDiffusionPipeline.from_pretrained` opens this folder.
 
 - Made by `make emoji-base`: see docs/emoji-base.md for data, steps, time and losses.
-- Knows 160 things drawn from an emoji font, ten background colours, sizes, places, tints and a few styles. Prompts look like
+- Knows 436 things drawn from an emoji font, ten background colours, sizes, places, tints and a few styles. Prompts look like
   "a small blue rocket on a yellow background at the left". It knows nothing else, and draws no people.
 - Trained for {steps} steps of 96 pictures. {measured}
 - Licence of the weights: Apache-2.0. The pictures it learned from were drawn with Noto Color Emoji (OFL 1.1); their names are

@@ -22,7 +22,7 @@ from workshop.emoji.muon import optimizers
 from workshop.emoji.scenes import with_article
 from workshop.emoji.subjects import Subject, general_words, held_out, trained
 
-PICTURES, WIDE, BATCH, RATE = 40_000, 0.15, 96, 1.2e-3
+PICTURES, WIDE, BATCH, RATE = 60_000, 0.15, 96, 1.2e-3
 WIDTH, LAYERS = 192, 5
 
 
@@ -66,16 +66,25 @@ def names() -> list[str]:
     return [with_article(subject.name, "a") for subject in everyone()]
 
 
+def alike(ids: Tensor) -> Tensor:
+    """Which captions [b, tokens] say the same as which others: [b, b], without each one's own."""
+    same = (ids.unsqueeze(0) == ids.unsqueeze(1)).all(-1)
+    return same & ~torch.eye(len(ids), dtype=torch.bool, device=ids.device)
+
+
 def loss(
     model: CLIPModel, pixels: Tensor, told: dict[str, Tensor], named: dict[str, Tensor], subjects: Tensor
 ) -> Tensor:
-    """CLIP's contrastive loss (Radford et al. 2021) plus the cross-entropy of each picture over all names."""
+    """CLIP's contrastive loss (Radford et al. 2021) plus the cross-entropy of each picture over all names.
+
+    Pictures of one caption are not told apart by it, so they are left out of each other's negatives.
+    """
     seen = unit(features(model.get_image_features(pixel_values=pixels)))
     said = unit(features(model.get_text_features(**told)))
     all_names = unit(features(model.get_text_features(**named)))
     sharp = model.logit_scale.exp().clamp(max=100)
     own = torch.arange(len(seen), device=seen.device)
-    pairs = sharp * seen @ said.T
+    pairs = (sharp * seen @ said.T).masked_fill(alike(told["input_ids"]), float("-inf"))
     contrast = (F.cross_entropy(pairs, own) + F.cross_entropy(pairs.T, own)) / 2
     return contrast + F.cross_entropy(sharp * seen @ all_names.T, subjects)
 
@@ -134,7 +143,7 @@ seen, the right name came first in {top1:.1%} and among the first five in {top5:
 def main() -> None:
     """Train, measure, keep."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--steps", type=int, default=800)
+    parser.add_argument("--steps", type=int, default=2000)
     model, tokenizer = train(parser.parse_args().steps)
     found = naming(model, tokenizer)
     keep(model, tokenizer, found)
