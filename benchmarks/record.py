@@ -38,7 +38,7 @@ def told(name: str, given: argparse.Namespace, measure: Callable[[], dict[str, A
 def record(name: str, figures: dict[str, Any]) -> Path:
     """Keep figures with date, machine, commit and command."""
     MEASURED.mkdir(parents=True, exist_ok=True)
-    module = name if "." in name else f"benchmarks.{name}"
+    module = name if "." in name else f"benchmarks.{name.partition('-')[0]}"
     facts = {
         "date": datetime.date.today().isoformat(),
         "machine": f"{processor()}, {os.cpu_count()} cores",

@@ -1,13 +1,15 @@
-"""One training step at full size: seconds, memory, arithmetic. `python -m benchmarks.step [--family sd15|sd21] [--side 512]`
+"""One training step at full size: seconds, memory, arithmetic. `python -m benchmarks.step --reference [--family sd15|sd21] [--side 512]`
 
 The networks have the exact shapes of the family and random weights, built in memory; nothing of a real Stable Diffusion is run.
-Seconds: our step and the published algorithm's alternate in one process. Memory: each side alone in a process of its own, the
-highest resident memory while stepping, weights included.
+Seconds: with --reference, our step and the published algorithm's alternate in one process. Memory: each side alone in a process
+of its own, the highest resident memory while stepping, weights included.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import ctypes
 import gc
 import json
 import statistics
@@ -160,10 +162,10 @@ def peak_while(act: Any) -> int:
     return max(seen)
 
 
-def memory_of(which: str, given: argparse.Namespace) -> int:
+def memory_of(which: str, precision: str, given: argparse.Namespace) -> int:
     """Peak bytes of one side's steps: on a GPU what PyTorch holds there, else resident memory of a process of its own."""
     words = ["-m", "benchmarks.step", "--alone", which, "--family", given.family, "--side", str(given.side)]
-    words += ["--precision", given.precision, "--batch", str(given.batch), "--device", given.device]
+    words += ["--precision", precision, "--batch", str(given.batch), "--device", given.device]
     answer = subprocess.run([sys.executable, "-W", "ignore", *words], capture_output=True, text=True, check=True)
     return int(json.loads(answer.stdout.splitlines()[-1])["peak"])
 
@@ -183,9 +185,6 @@ def alone(which: str, given: argparse.Namespace) -> int:
 
 def trim() -> None:
     """Give memory that building took back to the system, where the C library knows how."""
-    import contextlib
-    import ctypes
-
     gc.collect()
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL("libc.so.6").malloc_trim(0)
@@ -212,47 +211,81 @@ def flops_of(side: Any) -> int:
     return counter.get_total_flops()
 
 
+def shared(pipe: Any, family: str) -> Any:
+    """A pipeline over the same denoiser and autoencoder with a text encoder and tokenizer of its own."""
+    tokenizer = CLIPTokenizer.from_pretrained(EMOJI / "tokenizer")
+    tokenizer.model_max_length = 77
+    return type(pipe)(
+        **pipe.components | {"text_encoder": text_encoder(family), "tokenizer": tokenizer},
+        requires_safety_checker=False,
+    )
+
+
+def built(given: argparse.Namespace, precisions: tuple[str, ...], whose: tuple[str, ...]) -> dict[str, Any]:
+    """Every side in every precision, by name such as "ours fp32"; the sides of one precision share their frozen weights."""
+    sides: dict[str, Any] = {}
+    for precision in precisions:
+        pipe = pipeline(given.family, given.side)
+        for which in whose:
+            own = pipe if which == "ours" else shared(pipe, given.family)
+            sides[f"{which} {precision}"] = SIDES[which](own, precision, given.side, given.batch, given.device)
+    return sides
+
+
 def measured(given: argparse.Namespace) -> dict[str, Any]:
     """Seconds interleaved, memory apart, arithmetic counted."""
-    memory = {which: memory_of(which, given) for which in SIDES}
-    sides = {
-        which: made(pipeline(given.family, given.side), given.precision, given.side, given.batch, given.device)
-        for which, made in SIDES.items()
-    }
-    flops = {which: flops_of(side) for which, side in sides.items()}  # warms up, too
-    for part in sides["reference"].state.seconds:
-        sides["reference"].state.seconds[part] = 0.0
-    spent: dict[str, list[float]] = {which: [] for which in SIDES}
+    precisions = (given.precision,) if given.precision else ("fp32", "bf16")
+    whose = ("ours", "reference") if given.reference else ("ours",)
+    memory = {f"{which} {p}": memory_of(which, p, given) for p in precisions for which in whose}
+    sides = built(given, precisions, whose)
+    flops = {name: flops_of(side) for name, side in sides.items()}  # warms up, too
+    clocks = {name: side.state.seconds for name, side in sides.items() if isinstance(side, Theirs)}
+    for clock in clocks.values():
+        clock.clear()
+    spent: dict[str, list[float]] = {name: [] for name in sides}
     for _ in range(given.times):
-        for which, side in sides.items():
-            spent[which].append(timed(side, given.device))
-    seconds = {which: statistics.median(times) for which, times in spent.items()}
-    peak = matrix_peak(given.precision, given.device)
+        for name, side in sides.items():
+            spent[name].append(timed(side, given.device))
+    seconds = {name: statistics.median(times) for name, times in spent.items()}
+    peaks = {precision: matrix_peak(precision, given.device) for precision in precisions}
     return {
         "family": given.family,
         "side": given.side,
         "batch": given.batch,
-        "precision": given.precision,
         "device": given.device,
-        "ratio": seconds["ours"] / seconds["reference"],
-        "memory_ratio": memory["ours"] / memory["reference"],
+        **ratios(seconds, memory),
         "seconds": seconds,
         "every_second": spent,
-        "reference_parts": {k: v / given.times for k, v in sides["reference"].state.seconds.items()},
+        "parts": {name: {k: v / given.times for k, v in clock.items()} for name, clock in clocks.items()},
         "peak_bytes": memory,
         "flops": flops,
-        "matrix_peak": peak,
-        "share_of_peak": {which: flops[which] / seconds[which] / peak for which in SIDES},
+        "matrix_peak": peaks,
+        "share_of_peak": {name: flops[name] / seconds[name] / peaks[name.split()[1]] for name in sides},
     }
 
 
+def ratios(seconds: dict[str, float], memory: dict[str, int]) -> dict[str, Any]:
+    """Ours as shares of the published algorithm's, as far as both were measured."""
+    pairs = {
+        "ratio": ("ours fp32", "reference fp32"),
+        "ratio_bf16": ("ours bf16", "reference bf16"),
+        "ratio_bf16_to_fp32": ("ours bf16", "reference fp32"),
+    }
+    found: dict[str, Any] = {
+        name: seconds[one] / seconds[two] for name, (one, two) in pairs.items() if one in seconds and two in seconds
+    }
+    shares = {p: memory[f"ours {p}"] / memory[f"reference {p}"] for p in ("fp32", "bf16") if f"reference {p}" in memory}
+    return found | ({"memory_ratio": max(shares.values()), "memory_ratios": shares} if shares else {})
+
+
 def main() -> None:
-    """Measure and record, under the name of family and precision."""
+    """Measure and record."""
     parser = record.options(__doc__ or "")
     parser.add_argument("--family", choices=sorted(UNETS), default="sd15")
     parser.add_argument("--side", type=int, default=512)
     parser.add_argument("--batch", type=int, default=1)
-    parser.add_argument("--precision", choices=["fp32", "bf16"], default="fp32")
+    parser.add_argument("--precision", choices=["fp32", "bf16"], help="both where none is named")
+    parser.add_argument("--reference", action="store_true", help="measure the published algorithm's step beside ours")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--times", type=int, default=3, help="steps of each side that are timed")
     parser.add_argument("--alone", choices=sorted(SIDES), help=argparse.SUPPRESS)
@@ -260,7 +293,7 @@ def main() -> None:
     if given.alone:
         print(json.dumps({"peak": alone(given.alone, given)}))
         return
-    record.told("step", given, lambda: measured(given))
+    record.told("step" if given.family == "sd15" else f"step-{given.family}", given, lambda: measured(given))
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ from PIL import Image
 from torch import Tensor
 
 from benchmarks import record, reference
+from benchmarks.curves import drawn
 from benchmarks.held_out import number
 from benchmarks.quality import WORD, Yardstick, probes_of
 from neologism import captions, photos
@@ -37,7 +38,7 @@ from workshop.emoji.examples import GIVEN, UNSEEN, style_pictures, subject_pictu
 from workshop.emoji.subjects import development
 
 MARKS = (0, 10, 20, 40, 60, 80, 100, 150, 200, 300, 400, 600, 1000, 2000, 3000)
-WORK = Path(".emoji-base/time-to-quality")
+WORK, GRAPH = Path(".emoji-base/time-to-quality"), Path("docs/pictures/time_to_quality.svg")
 Snapshot = tuple[int, float, Tensor]  # step, seconds so far, rows
 
 
@@ -172,7 +173,26 @@ def measured(names: Sequence[str], seeds: int, chosen: dict[str, Any], method: s
             for which in (method, "reference"):
                 if time.monotonic() < end:
                     made_curve(model, name, seed, which, chosen)
-    return summary(model, list(pairs(names, seeds, (method, "reference"))), method, chosen)
+    found = summary(model, list(pairs(names, seeds, (method, "reference"))), method, chosen)
+    if method == "ours":
+        picture(names, seeds, method)
+    return found
+
+
+def picture(names: Sequence[str], seeds: int, method: str) -> None:
+    """Draw the curves of fidelity and of prompt fidelity that are there."""
+    found = list(pairs(names, seeds, (method, "reference")))
+    for measure, title in (("fidelity", "Cosine to unseen pictures"), ("prompt", "Cosine to prompts")):
+        curves = {
+            which: [
+                [(p["seconds"], p[measure]) for p in json.loads(kept(n, s, which).read_text("utf-8"))["points"]]
+                for n, s in found
+            ]
+            for which in (method, "reference")
+        }
+        GRAPH.with_name(f"time_to_quality_{measure}.svg").write_text(
+            drawn(f"{title}, over seconds of learning ({len(found)} words)", "log scale", curves), "utf-8"
+        )
 
 
 def summary(model: Model, found: list[tuple[str, int]], method: str, chosen: dict[str, Any]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import torch
 from diffusers import StableDiffusionPipeline
 from PIL import Image
 
-from benchmarks import reference, time_to_quality
+from benchmarks import curves, reference, step, time_to_quality
 
 
 def curve(*points: tuple[int, float, float, float]) -> dict[str, Any]:
@@ -77,3 +77,22 @@ def test_the_references_loss_is_the_denoising_loss_of_ours(tiny_base: Path) -> N
     times = torch.randint(0, 1000, (2,))
     batch = Batch(clean, noise, times, torch.ones_like(clean[:, :1]), ("a photo of a cat",) * 2, ())
     assert float(objective.loss(model, batch).mean()) == pytest.approx(theirs, rel=1e-4)
+
+
+def test_curves_are_drawn_as_one_whole_picture() -> None:
+    import xml.etree.ElementTree as ElementTree
+
+    one, two = [(0.5, 0.1), (10.0, 0.4)], [(2.0, 0.1), (30.0, 0.6), (300.0, 0.7)]
+    assert curves.middle([one, two]) == [(1.25, 0.1), (20.0, 0.5)]
+    drawn = ElementTree.fromstring(curves.drawn("Quality", "log scale", {"ours": [one], "reference": [two]}))
+    lines = [part for part in drawn if part.tag.endswith("polyline")]
+    assert len(lines) == 4 and all(len(line.attrib["points"].split()) in (2, 3) for line in lines)
+
+
+def test_ratios_of_a_step_are_told_as_far_as_both_sides_were_measured() -> None:
+    seconds = {"ours fp32": 6.0, "reference fp32": 10.0, "ours bf16": 3.0, "reference bf16": 5.0}
+    memory = {"ours fp32": 6, "reference fp32": 10, "ours bf16": 4, "reference bf16": 8}
+    found = step.ratios(seconds, memory)
+    assert (found["ratio"], found["ratio_bf16"], found["ratio_bf16_to_fp32"]) == (0.6, 0.6, 0.3)
+    assert found["memory_ratio"] == 0.6 and found["memory_ratios"]["bf16"] == 0.5
+    assert step.ratios({"ours fp32": 6.0}, {"ours fp32": 6}) == {}

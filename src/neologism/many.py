@@ -11,7 +11,7 @@ from pathlib import Path
 from neologism import formats, photos, run, verifying
 from neologism.errors import NeologismError, RecipeError
 from neologism.events import Event, Failed, Finished, Step
-from neologism.families import Model, native_side
+from neologism.families import Model
 from neologism.lessons import Lesson
 from neologism.loop import loop
 from neologism.photos import Photo
@@ -164,7 +164,6 @@ def train_many(recipes: Sequence[Recipe], out: Path | str = "words", together: i
     check_shared(recipes)
     if together < 1:
         raise RecipeError(f"Found {together} words together; at least 1 is allowed.")
-    native_side(recipes[0].base)
     model = opened_for(recipes[0])
     yield opening(model)
     school = School(model, recipes, Path(out), verifying.hashes(model), deque(), {}, [])
