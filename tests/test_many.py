@@ -124,6 +124,36 @@ def test_many_words_resume_where_each_stopped(tiny_base: Path, folders: list[Pat
         assert verify(tmp_path / "cut" / word.strip("<>")).untouched
 
 
+def test_a_word_cut_short_before_its_file_was_written_gets_it(
+    tiny_base: Path, folders: list[Path], tmp_path: Path
+) -> None:
+    made = recipes(tiny_base, folders[:2])
+    list(train_many(made, tmp_path))
+    content = (tmp_path / "w0/word.safetensors").read_bytes()
+    (tmp_path / "w0/word.safetensors").unlink()
+    events = list(train_many(made, tmp_path))
+    assert [event.word for event in of(Finished, events)] == ["<w0>", "<w1>"]
+    assert not of(Step, events) and (tmp_path / "w0/word.safetensors").read_bytes() == content
+
+
+def test_a_full_disk_of_one_word_harms_no_other(
+    tiny_base: Path, folders: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import os
+
+    real = os.fsync
+
+    def full(handle: int) -> None:
+        if "/w0/checkpoints" in os.readlink(f"/proc/self/fd/{handle}"):
+            raise OSError(28, "No space left on device")
+        real(handle)
+
+    monkeypatch.setattr(os, "fsync", full)
+    events = list(train_many(recipes(tiny_base, folders[:2]), tmp_path))
+    assert [(event.word, event.code) for event in of(Failed, events)] == [("<w0>", 8)]
+    assert [event.word for event in of(Finished, events)] == ["<w1>"]
+
+
 def test_a_words_gradient_is_exactly_zero_from_other_words_samples(tiny_base: Path, folders: list[Path]) -> None:
     from neologism import initial, photos
     from neologism.latents import cached

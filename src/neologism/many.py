@@ -69,8 +69,9 @@ class School:
             except NeologismError as error:
                 self.news.append(Failed(recipe.words[0], str(error), error.exit_code))
                 continue
-            if pupil:
-                self.pupils[pupil.lesson.word] = pupil
+            if pupil and pupil.lesson.done:  # cut short between its last checkpoint and its file
+                self.news += self.ended(pupil)
+            elif pupil:
                 yield pupil.lesson
 
     def entered(self, recipe: Recipe) -> Pupil | None:
@@ -88,6 +89,7 @@ class School:
             lesson, events = prepared(self.model, recipe, folder, 0, found.photos)
             course = Course.begun(self.model, recipe, folder, {word: lesson.step}, self.before)
             pupil = Pupil(course, lesson, found.photos, lock.pop_all(), {word: lesson.step})
+        self.pupils[word] = pupil
         self.news += [pupil.told(event) for event in (*warnings(self.model, word, found, recipe), *events)]
         if lesson.step == 0:
             lesson.probe()
@@ -111,19 +113,29 @@ class School:
         lesson, recipe = pupil.lesson, pupil.course.recipe
         yield pupil.told(event)
         try:
-            if not lesson.failed and (
-                lesson.done or (isinstance(event, Step) and lesson.step % recipe.checkpoint_every == 0)
-            ):
+            due = isinstance(event, Step) and lesson.step % recipe.checkpoint_every == 0
+            if not lesson.failed and (lesson.done or due):
                 yield pupil.told(keep(pupil.course, lesson, pupil.kept))
             if preview_due(recipe, lesson, event):
                 yield from map(pupil.told, previews(pupil.course, lesson))
-            if lesson.done and not lesson.failed:
-                yield from map(pupil.told, self.finished(pupil))
-        except NeologismError as error:  # its disk is full, say: the others go on
-            lesson.done, lesson.failed = "failed", True
-            yield Failed(lesson.word, str(error), error.exit_code)
+        except NeologismError as error:
+            yield self.given_up(pupil, error)
         if lesson.done:
-            self.left(pupil)
+            yield from self.ended(pupil)
+
+    def given_up(self, pupil: Pupil, error: NeologismError) -> Failed:
+        """A word fails for a reason of its own, such as a full disk: the others go on."""
+        pupil.lesson.done, pupil.lesson.failed = "failed", True
+        return Failed(pupil.lesson.word, str(error), error.exit_code)
+
+    def ended(self, pupil: Pupil) -> Iterator[Event]:
+        """A word leaves: with its file and pictures, unless it failed."""
+        try:
+            if not pupil.lesson.failed:
+                yield from map(pupil.told, self.finished(pupil))
+        except NeologismError as error:
+            yield self.given_up(pupil, error)
+        self.left(pupil)
 
     def finished(self, pupil: Pupil) -> Iterator[Event]:
         """A word's file and pictures."""
