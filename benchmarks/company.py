@@ -37,7 +37,7 @@ def lesson(model: Model, number: int, steps: int) -> Lesson:
     shown = photos.gather(Path(made.pictures[0]), model.size).photos
     latents = cached(model, shown, model.size, False, False)
     template = captions.TEMPLATES["object"][0]
-    start = initial.start(model, "animal", 1, number, probe_batch(model, latents, template, made))
+    start = initial.start(model, "animal", made.count, number, probe_batch(model, latents, template, made))
     return Lesson(word, latents, sayer(word, shown, made), made, model, start, template)
 
 

@@ -14,9 +14,9 @@ import torch
 from diffusers import DiffusionPipeline
 from diffusers.loaders import TextualInversionLoaderMixin
 
-from neologism import formats
+from neologism import formats, run
 from neologism.embedding import Embedding
-from neologism.errors import ModelError
+from neologism.errors import ModelError, RecipeError
 from neologism.events import Finished, Step
 from neologism.families import open_model
 from neologism.families.flux import Flux, packed, unpacked
@@ -214,3 +214,49 @@ def test_sd3_without_t5_is_opened(bases: dict[str, Path], tmp_path: Path) -> Non
         guidance_scale=5.0,
     ).images[0]
     assert np.abs(np.asarray(ours, float) - np.asarray(theirs, float)).mean() < 1
+
+
+def test_one_encoder_learns_and_the_others_keep_their_start(
+    bases: dict[str, Path], pictures: Path, tmp_path: Path
+) -> None:
+    made = recipe(
+        pictures=str(pictures), words="<disc>", base=str(bases["sd3"]), like="cat", precision="fp32", steps=3, batch=2,
+        encoders=("clip_g=3",), vectors=2, preview_prompts=("a {}",),
+    )  # fmt: skip
+    *_, finished = (event for event in train(made, tmp_path / "run") if isinstance(event, Finished))
+    rows = finished.embedding.vectors
+    assert {key: len(tensor) for key, tensor in rows.items()} == {"clip_l": 2, "clip_g": 3, "t5": 2}
+    state = run.newest(tmp_path / "run")[0]
+    assert state is not None
+    moved = {key: not torch.equal(rows[key], state["tensors"][f"{key}.start"]) for key in rows}
+    assert moved == {"clip_l": False, "clip_g": True, "t5": False}
+
+
+def test_encoders_of_very_different_rows_learn_at_one_relative_rate(
+    bases: dict[str, Path], pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from neologism.families.model import Encoder
+
+    real = Encoder.known_rows
+    monkeypatch.setattr(Encoder, "known_rows", lambda self: real(self) * (1000 if self.key == "t5" else 1))
+    made = recipe(
+        pictures=str(pictures), words="<disc>", base=str(bases["sd3"]), like="normal", precision="fp32", steps=1, batch=2,
+        learning_rate=0.5, preview_prompts=("a {}",),
+    )  # fmt: skip
+    *_, finished = (event for event in train(made, tmp_path / "run") if isinstance(event, Finished))
+    state = run.newest(tmp_path / "run")[0]
+    assert state is not None
+    model = open_model(str(bases["sd3"]), precision="fp32")
+    for encoder in model.encoders:
+        step = (finished.embedding.vectors[encoder.key] - state["tensors"][f"{encoder.key}.start"]).abs().max()
+        assert float(step) == pytest.approx(0.5 * float(encoder.known_rows().pow(2).mean().sqrt()), rel=0.05)
+
+
+@pytest.mark.parametrize(
+    ("named", "told"), [("clip_h", "found 'clip_h'; the model has text"), ("text=0", "NAME=N with N in 1..64")]
+)
+def test_an_encoder_that_is_not_there_is_told(
+    tiny_base: Path, pictures: Path, tmp_path: Path, named: str, told: str
+) -> None:
+    with pytest.raises(RecipeError, match=told):
+        list(train(recipe(pictures=str(pictures), words="<a>", base=str(tiny_base), encoders=named), tmp_path / "run"))

@@ -164,7 +164,7 @@ def test_a_words_gradient_is_exactly_zero_from_other_words_samples(tiny_base: Pa
     for one in made:
         shown = photos.gather(Path(one.pictures[0]), model.size).photos
         latents = cached(model, shown, model.size, False, False)
-        first = initial.start(model, "cat", 1, 0, lessons.probe_batch(model, latents, "a {}", one))
+        first = initial.start(model, "cat", one.count, 0, lessons.probe_batch(model, latents, "a {}", one))
         pupils.append(lessons.Lesson(one.words[0], latents, sayer(one.words[0], shown, one), one, model, first, "a {}"))
     with taught(model, {pupil.word: pupil.rows for pupil in pupils}):
         each = objective.loss(model, joined([pupil.batch(0) for pupil in pupils]))

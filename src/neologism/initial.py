@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -27,20 +27,21 @@ class Start:
     told: str
 
 
-def start(model: Model, like: str, count: int, seed: int, probes: Batch) -> Start:
+def start(model: Model, like: str, count: Callable[[str], int], seed: int, probes: Batch) -> Start:
     """The first vectors for a `like`: a word, a phrase, "auto", "normal" or "uniform".
 
-    `probes` are fixed samples of the word's pictures, on which "auto" tries the vocabulary.
+    `count` tells how many vectors an encoder of a key gets; `probes` are fixed samples of the word's pictures, on which
+    "auto" tries the vocabulary.
 
     Raises:
         WordError: the phrase has no tokens.
     """
     if like in ("normal", "uniform"):
         return Start(
-            {e.key: small_random(e, like, count, seed) for e in model.encoders}, f"small random numbers ({like})"
+            {e.key: small_random(e, like, count(e.key), seed) for e in model.encoders}, f"small random numbers ({like})"
         )
     chosen = best_word(model, probes) if like == "auto" else like
-    vectors = {encoder.key: of_phrase(encoder, chosen, count, seed) for encoder in model.encoders}
+    vectors = {encoder.key: of_phrase(encoder, chosen, count(encoder.key), seed) for encoder in model.encoders}
     return Start(vectors, chosen)
 
 

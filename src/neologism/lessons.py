@@ -44,10 +44,12 @@ class Lesson:
     rows: dict[str, nn.Parameter] = field(default_factory=dict[str, nn.Parameter])
 
     def __post_init__(self) -> None:
-        self.rows = inversion.rows(self.start.vectors)
-        self.adamw = optimizer.adamw(list(self.rows.values()), self.recipe.weight_decay)
+        learning = self.recipe.learning([encoder.key for encoder in self.model.encoders])
+        self.rows = inversion.rows(self.start.vectors, learning)
+        self.adamw = optimizer.adamw({k: r for k, r in self.rows.items() if r.requires_grad}, self.recipe.weight_decay)
         self.lengths = {e.key: float(e.known_rows().norm(dim=1).mean()) for e in self.model.encoders}
-        self.unit = float(self.model.encoders[0].known_rows().pow(2).mean().sqrt())
+        # One relative rate suits encoders whose rows differ a thousandfold, such as CLIP's and T5's.
+        self.units = {e.key: float(e.known_rows().pow(2).mean().sqrt()) for e in self.model.encoders}
         self.steps = self.recipe.steps_for(len(self.latents))
         self.good = self.state()
 
@@ -59,9 +61,8 @@ class Lesson:
         )
 
     def rate(self) -> float:
-        """The learning rate of this step, in numbers of a row."""
-        share = optimizer.rate(self.recipe.schedule, self.step / self.steps)
-        return self.recipe.learning_rate * self.unit * share * self.cooled
+        """The learning rate of this step, as a share of an encoder's typical number."""
+        return self.recipe.learning_rate * optimizer.rate(self.recipe.schedule, self.step / self.steps) * self.cooled
 
     def update(self, loss: float) -> Step | Warned:
         """Move the rows by their gradients, and tell what happened."""
@@ -71,11 +72,12 @@ class Lesson:
             return self.fall_back(f"loss {loss}, gradient {gradient}")
         optimizer.shorten_gradient(rows, gradient, self.recipe.clip)
         for group in self.adamw.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * self.units[group["key"]]
         self.adamw.step()
         self.adamw.zero_grad()
         for key, tensor in self.rows.items():
-            optimizer.keep_length(tensor, self.recipe.norm, self.lengths[key], rate / self.unit)
+            if tensor.requires_grad:
+                optimizer.keep_length(tensor, self.recipe.norm, self.lengths[key], rate)
         if not all(bool(torch.isfinite(tensor).all()) for tensor in rows):
             return self.fall_back("rows that are not finite")
         self.step += 1
@@ -101,10 +103,10 @@ class Lesson:
 
     def told(self, loss: float, rate: float, gradient: float) -> Step:
         """This step as an event; the probe is taken when due."""
-        key, rows = next(iter(self.rows.items()))
+        key, rows = next((k, r) for k, r in self.rows.items() if r.requires_grad)
         probe = self.probe() if self.step % self.recipe.probe_every == 0 or self.step >= self.steps else None
         self.decide()
-        encoder = self.model.encoders[0]
+        encoder = next(e for e in self.model.encoders if e.key == key)
         middle = rows.detach().mean(0)
         near = nearest(encoder, middle.unsqueeze(0))[0]
         cosine = torch.nn.functional.cosine_similarity(middle, self.start.vectors[key].mean(0), dim=0)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -18,9 +18,11 @@ def rate(schedule: str, progress: float) -> float:
     return 0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * min(1.0, fallen)))
 
 
-def adamw(rows: Sequence[Tensor], weight_decay: float) -> torch.optim.AdamW:
-    """AdamW over one word's rows; the rate is set before each step."""
-    return torch.optim.AdamW(rows, lr=0.0, betas=(0.9, 0.99), weight_decay=weight_decay)
+def adamw(rows: Mapping[str, Tensor], weight_decay: float) -> torch.optim.AdamW:
+    """AdamW over one word's rows by encoder, a group each, "key" naming it; the rates are set before each step."""
+    groups = [{"params": [tensor], "key": key} for key, tensor in rows.items()]
+    # Rows a thousand times longer have gradients a thousand times shorter, which the usual eps of 1e-8 would swallow.
+    return torch.optim.AdamW(groups, lr=0.0, betas=(0.9, 0.99), eps=1e-15, weight_decay=weight_decay)
 
 
 @torch.no_grad()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import tomllib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -40,6 +41,9 @@ class Recipe(BaseModel):
     """What the pictures show: an object, or the style in which they are made."""
     vectors: int = Field(default=1, ge=1, le=64)
     """How many vectors a word gets; more hold more detail and leave less room in the prompt."""
+    encoders: Words = ()
+    """Text encoders that learn, such as "clip_l"; "t5=4" gives one another number of vectors. All where none are named; the
+    others keep their start, which goes into the file as well, so that every tool sees the same word."""
 
     # pictures
     side: int | None = Field(default=None, ge=16, le=4096)
@@ -111,7 +115,9 @@ class Recipe(BaseModel):
     preview_prompts: Words = ("a {}", "a {} on a blue background", "a small {} on a green background", "a red {}")
     """Prompts drawn as previews, {} standing for the word; the same seeds every time."""
 
-    @field_validator("pictures", "words", "like", "start_from", "templates", "preview_prompts", mode="before")
+    @field_validator(
+        "pictures", "words", "like", "start_from", "templates", "preview_prompts", "encoders", mode="before"
+    )
     @classmethod
     def one_or_many(cls, value: Any) -> Any:
         """A single text counts as a list of one."""
@@ -123,6 +129,16 @@ class Recipe(BaseModel):
         """Times lie in 0..1, the lower first."""
         if not 0 <= value[0] < value[1] <= 1:
             raise ValueError(f"found {value[0]} to {value[1]}; two numbers in 0..1 are allowed, the lower first")
+        return value
+
+    @field_validator("encoders")
+    @classmethod
+    def counts_of_vectors(cls, value: Words) -> Words:
+        """Each is a name, or a name and a number of vectors."""
+        for text in value:
+            name, sign, count = text.partition("=")
+            if not name or (sign and not (count.isdecimal() and 1 <= int(count) <= 64)):
+                raise ValueError(f"found {text!r}; write an encoder's name, or NAME=N with N in 1..64")
         return value
 
     @field_validator("templates", "preview_prompts")
@@ -155,6 +171,25 @@ class Recipe(BaseModel):
         """How many steps a word of so many pictures may take."""
         shown = self.batch * self.accumulate
         return min(self.steps, -(-self.epochs * pictures // shown)) if self.epochs else self.steps
+
+    def learning(self, keys: Sequence[str]) -> list[str]:
+        """Which of a model's encoders learn.
+
+        Raises:
+            RecipeError: one is named that the model lacks.
+        """
+        named = [text.partition("=")[0] for text in self.encoders]
+        unknown = [name for name in named if name not in keys]
+        if unknown:
+            raise RecipeError(
+                f"encoders: found {unknown[0]!r}; the model has {', '.join(keys)}. Name some of these, or none for all."
+            )
+        return named or list(keys)
+
+    def count(self, key: str) -> int:
+        """How many vectors a word gets for an encoder."""
+        own = [text.partition("=")[2] for text in self.encoders if text.partition("=")[0] == key]
+        return int(own[0]) if own and own[0] else self.vectors
 
     @property
     def starts(self) -> Words:

@@ -141,7 +141,7 @@ def first_rows(model: Model, recipe: Recipe, number: int, latents: Latents, temp
         check_fit(earlier.word, earlier.vectors, model)
         return initial.Start(dict(earlier.vectors), str(earlier.facts.get("start", earlier.word)))
     probes = lessons.probe_batch(model, latents, template, recipe)
-    return initial.start(model, recipe.starts[number], recipe.vectors, recipe.seed, probes)
+    return initial.start(model, recipe.starts[number], recipe.count, recipe.seed, probes)
 
 
 def sayer(word: str, shown: list[Photo], recipe: Recipe) -> lessons.Said:
