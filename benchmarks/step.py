@@ -90,12 +90,12 @@ def pipeline(family: str, side: int) -> StableDiffusionPipeline:
 class Ours:
     """Our step: pictures encoded before, new rows alone, frozen weights in the chosen precision."""
 
-    def __init__(self, pipe: Any, precision: str, side: int, batch: int, device: str):
+    def __init__(self, pipe: Any, precision: str, side: int, batch: int, device: str, halved: bool = True):
         self.model: StableDiffusion = assembled(pipe, "random", machine(device, precision))
         mean = torch.randn(4, 4, side // 8, side // 8)
         frames = (Frame((0, 0, side, side), (side, side), (side, side), False),) * 4
         latents = Latents(mean, torch.full_like(mean, 0.1), torch.ones_like(mean[:, :1]), frames, (0, 1, 2, 3), 0)
-        made = recipe(pictures="none", words=WORD, batch=batch, probe_every=10**6, steps=10**6)
+        made = recipe(pictures="none", words=WORD, batch=batch, probe_every=10**6, steps=10**6, activations_bf16=halved)
         key, width = self.model.encoders[0].key, self.model.encoders[0].width
         start = Start({key: torch.randn(1, width) * 0.02}, "random")
         templates = captions.OBJECT_TEMPLATES

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 import pytest
 import torch
 
-from neologism.device import has_fast_bfloat16, machine
+from neologism.device import halved_activations, has_fast_bfloat16, machine
 from neologism.errors import DeviceError
 from neologism.events import Finished
 from neologism.families import open_model
@@ -53,3 +54,30 @@ def test_the_reason_for_a_precision_is_told() -> None:
 def test_a_device_that_is_not_there_is_told(name: str, told: str) -> None:
     with pytest.raises(DeviceError, match=told):
         machine(name)
+
+
+def test_halved_activations_give_nearly_the_same_gradient() -> None:
+    torch.manual_seed(0)
+    layers = torch.nn.Sequential(*(torch.nn.Sequential(torch.nn.Linear(256, 256), torch.nn.GELU()) for _ in range(4)))
+    layers.requires_grad_(False)
+    start = torch.randn(512, 256, requires_grad=True)
+    gradients = []
+    for halved in (False, True):
+        context = halved_activations(layers.parameters()) if halved else contextlib.nullcontext()
+        with context:
+            answer = layers(start)
+        gradients.append(torch.autograd.grad(answer.square().mean(), start)[0])
+    assert torch.nn.functional.cosine_similarity(gradients[0].flatten(), gradients[1].flatten(), dim=0) > 0.9999
+    assert not torch.equal(gradients[0], gradients[1])
+
+
+def test_a_word_is_learned_with_halved_activations(tiny_base: Path, pictures: Path, tmp_path: Path) -> None:
+    rows = []
+    for halved in (False, True):
+        made = recipe(
+            pictures=str(pictures), words="<disc>", base=str(tiny_base), like="cat", precision="fp32", steps=6, batch=4,
+            preview_prompts=("a {}",), activations_bf16=halved,
+        )  # fmt: skip
+        *_, finished = (event for event in train(made, tmp_path / str(halved)) if isinstance(event, Finished))
+        rows.append(finished.embedding.vectors["text"])
+    assert torch.nn.functional.cosine_similarity(rows[0], rows[1]).min() > 0.999

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from neologism.errors import RecipeError
-from neologism.recipe import Recipe, read, recipe, unknown_setting, written
+from neologism.recipe import Recipe, chosen, read, recipe, shipped, unknown_setting, written
 
 NUMBERS = st.floats(1e-9, 1e9)
 SETTINGS = st.fixed_dictionaries(
@@ -156,3 +156,21 @@ def test_a_template_without_a_place_for_the_word_is_refused() -> None:
         match=r"templates: found 'a photo' without \{\}; write \{\} where the word goes \(found 'a photo'\).",
     ):
         recipe(templates="a photo")
+
+
+def test_twenty_recipes_ship_and_each_says_where_it_is_from() -> None:
+    found = shipped()
+    assert len(found) == 20
+    for name, file in found.items():
+        family, kind, memory = name.split("-")
+        made = recipe(**read(Path(name)))
+        head = [line for line in file.read_text("utf-8").splitlines() if line.startswith("#")]
+        assert family in ("sd15", "sd21", "sdxl", "sd35", "flux") and made.kind == kind and memory.endswith("gb")
+        assert (
+            f"--recipe {name}" in head[0] and "From published figures" in head[1] and "Not measured on real" in head[2]
+        )
+
+
+def test_a_recipe_that_does_not_ship_is_told() -> None:
+    with pytest.raises(RecipeError, match="No recipe 'sd15-object-8g' ships. Did you mean 'sd15-object-8gb'?"):
+        chosen("sd15-object-8g")

@@ -192,12 +192,20 @@ def demo(
     demonstration.demo(subject, out, seed, console)
 
 
-@app.command(epilog="Example: neologism recipe > mug.toml")
-def recipe() -> None:
-    """Print a recipe with every setting at its default, as TOML."""
-    from neologism.recipe import Recipe, written
+@app.command(epilog="Example: neologism recipe sd15-object-8gb > mug.toml")
+def recipe(
+    name: Annotated[
+        str | None, typer.Argument(help="A recipe that ships; without one, every setting at its default.")
+    ] = None,
+    known: Annotated[bool, typer.Option("--list", help="List the recipes that ship.")] = False,
+) -> None:
+    """Print a recipe as TOML: every setting at its default, or one that ships for a family, a kind and a memory."""
+    from neologism.recipe import Recipe, chosen, shipped, written
 
-    sys.stdout.write(written(Recipe()))
+    if known:
+        sys.stdout.write("\n".join(shipped()) + "\n")
+    else:
+        sys.stdout.write(chosen(name).read_text("utf-8") if name else written(Recipe()))
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Generator
+from collections.abc import Generator, Iterable
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from neologism.errors import DeviceError
 
@@ -32,6 +33,26 @@ class Machine:
         else:
             with torch.autocast(self.device.type, torch.bfloat16):
                 yield
+
+
+LARGE = 2**16  # numbers; what is smaller takes no memory worth a conversion
+
+
+@contextlib.contextmanager
+def halved_activations(weights: Iterable[Tensor]) -> Generator[None]:
+    """Until the block ends, float32 tensors that are kept for the backward pass are kept in bfloat16; weights are left alone."""
+    frozen = {tensor.untyped_storage().data_ptr() for tensor in weights}
+
+    def pack(tensor: Tensor) -> Tensor:
+        large = tensor.dtype == torch.float32 and tensor.numel() >= LARGE
+        known = tensor.untyped_storage().data_ptr() in frozen
+        return tensor.to(torch.bfloat16) if large and not known else tensor
+
+    def unpack(kept: Tensor) -> Tensor:
+        return kept.to(torch.float32) if kept.dtype == torch.bfloat16 else kept
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, unpack):
+        yield
 
 
 def machine(device: str = "auto", precision: str = "auto") -> Machine:

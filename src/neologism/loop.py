@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 
@@ -9,10 +10,12 @@ import torch
 
 from neologism import objective
 from neologism.batches import joined
+from neologism.device import halved_activations
 from neologism.errors import RunError
 from neologism.events import Failed, Step, Warned
 from neologism.families.model import Model
 from neologism.lessons import Lesson
+from neologism.recipe import Recipe
 from neologism.vocabulary import taught
 
 Told = Step | Warned | Failed
@@ -61,8 +64,16 @@ def gradients(model: Model, active: Sequence[Lesson]) -> list[float]:
     recipe = active[0].recipe
     totals = torch.zeros(len(active))
     for part in range(recipe.accumulate):
-        each = objective.loss(model, joined([lesson.batch(part) for lesson in active]), recipe.weighting)
+        with remembering(model, recipe):
+            each = objective.loss(model, joined([lesson.batch(part) for lesson in active]), recipe.weighting)
         means = each.view(len(active), recipe.batch).mean(1)
         (means.sum() / recipe.accumulate).backward()
         totals += means.detach().cpu() / recipe.accumulate
     return totals.tolist()
+
+
+def remembering(model: Model, recipe: Recipe) -> contextlib.AbstractContextManager[None]:
+    """How activations are kept for the backward pass: as they are, or halved where float32 is too large to keep."""
+    if not recipe.activations_bf16 or model.machine.precision != "fp32":
+        return contextlib.nullcontext()
+    return halved_activations(tensor for part in model.parts().values() for tensor in part.parameters())

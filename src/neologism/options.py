@@ -89,7 +89,9 @@ def over_file(file: Path | None, settings: dict[str, Any]) -> dict[str, Any]:
 
 def recipe_parameter() -> inspect.Parameter:
     """--recipe FILE."""
-    option = typer.Option("--recipe", help="A TOML file of settings; options win over it.")
+    option = typer.Option(
+        "--recipe", help="A TOML file of settings, or the name of a recipe that ships; options win over it."
+    )
     return keyword("recipe_file", Annotated[Path | None, option], None)
 
 

@@ -104,6 +104,8 @@ class Recipe(BaseModel):
     """"auto", "cpu", "cuda", "cuda:1" or "mps"."""
     gradient_checkpointing: bool = False
     """Compute activations twice to save memory."""
+    activations_bf16: bool = False
+    """With fp32, keep what the backward pass needs in bf16: half of that memory, for gradients good to about three digits."""
 
     # what is kept
     seed: int = Field(default=0, ge=0, lt=2**63)
@@ -197,7 +199,9 @@ class Recipe(BaseModel):
         return self.like * len(self.words) if len(self.like) == 1 else self.like
 
 
-SHARED = ("base", "device", "precision", "gradient_checkpointing", "side", "batch", "accumulate", "weighting")
+SHARED = (
+    "base", "device", "precision", "gradient_checkpointing", "activations_bf16", "side", "batch", "accumulate", "weighting",
+)  # fmt: skip
 """What words that share a batch must agree on."""
 
 FIELDS = {(field.alias or name): name for name, field in Recipe.model_fields.items()}
@@ -233,16 +237,37 @@ def told(mistake: Any) -> str:
     return f"{name}: {text[0].lower()}{text[1:]}" + (f" (found {mistake['input']!r})." if mistake["loc"] else ".")
 
 
-def read(path: Path) -> dict[str, Any]:
-    """The settings in a TOML file.
+def shipped() -> dict[str, Path]:
+    """The recipes that ship, by name: FAMILY-KIND-MEMORY, such as sd15-object-8gb."""
+    return {file.stem: file for file in sorted((Path(__file__).parent / "recipes").glob("*.toml"))}
+
+
+def chosen(name: str) -> Path:
+    """The file of a recipe that ships.
 
     Raises:
-        RecipeError: the file is missing or is not TOML.
+        RecipeError: there is none of that name.
     """
+    if name not in shipped():
+        near = difflib.get_close_matches(name, shipped(), n=1)
+        hint = f"Did you mean {near[0]!r}?" if near else f"There are {', '.join(shipped())}."
+        raise RecipeError(f"No recipe {name!r} ships. {hint}")
+    return shipped()[name]
+
+
+def read(path: Path) -> dict[str, Any]:
+    """The settings in a TOML file, or in a recipe that ships, by its name.
+
+    Raises:
+        RecipeError: there is none, or it is not TOML.
+    """
+    file = path if path.exists() else shipped().get(str(path), path)
     try:
-        return tomllib.loads(path.read_text("utf-8"))
+        return tomllib.loads(file.read_text("utf-8"))
     except FileNotFoundError:
-        raise RecipeError(f"There is no recipe at {path}. Give --recipe a TOML file of settings.") from None
+        raise RecipeError(
+            f"There is no recipe at {path}. Give --recipe a TOML file of settings, or one of {', '.join(shipped())}."
+        ) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise RecipeError(
             f"{path} is not TOML: {error}. Mend that line; `neologism recipe` prints a complete example."
