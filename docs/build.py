@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from neologism.recipe import FIELDS, Recipe, literal
+from neologism.cookbook import literal
+from neologism.recipe import FIELDS, Recipe
 
 HEAD = """# The recipe: every setting of a run
 

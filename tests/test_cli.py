@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from neologism import cli, screen
-from neologism.recipe import read, recipe
+from neologism.cookbook import read
+from neologism.recipe import recipe
 from neologism.run import whole_folders
 
 

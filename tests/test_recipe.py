@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from neologism.cookbook import chosen, read, shipped, written
 from neologism.errors import RecipeError
-from neologism.recipe import Recipe, chosen, read, recipe, shipped, unknown_setting, written
+from neologism.recipe import Recipe, recipe, unknown_setting
 
 NUMBERS = st.floats(1e-9, 1e9)
 SETTINGS = st.fixed_dictionaries(

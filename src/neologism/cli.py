@@ -200,7 +200,8 @@ def recipe(
     known: Annotated[bool, typer.Option("--list", help="List the recipes that ship.")] = False,
 ) -> None:
     """Print a recipe as TOML: every setting at its default, or one that ships for a family, a kind and a memory."""
-    from neologism.recipe import Recipe, chosen, shipped, written
+    from neologism.cookbook import chosen, shipped, written
+    from neologism.recipe import Recipe
 
     if known:
         sys.stdout.write("\n".join(shipped()) + "\n")

@@ -9,8 +9,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from neologism.cookbook import literal
 from neologism.errors import RecipeError
-from neologism.recipe import FIELDS, SHARED, Recipe, literal, recipe
+from neologism.recipe import FIELDS, SHARED, Recipe, recipe
 
 ONE_EACH = {"word": "words", "template": "templates", "preview_prompt": "preview_prompts"}
 """How a row may spell a setting that holds a list."""

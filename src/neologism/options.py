@@ -12,8 +12,9 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from neologism.cookbook import read
 from neologism.errors import RecipeError
-from neologism.recipe import FIELDS, Recipe, read, recipe
+from neologism.recipe import FIELDS, Recipe, recipe
 
 SPELLED = {
     "pictures": "PICTURES",

@@ -18,10 +18,11 @@ from PIL import Image
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 
+from neologism.cookbook import written
 from neologism.errors import RunError
 from neologism.events import Event, Picture, Step, Warned
 from neologism.lessons import Lesson
-from neologism.recipe import Recipe, written
+from neologism.recipe import Recipe
 
 KEPT = 3  # checkpoints a word keeps
 

@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from neologism.cookbook import read
 from neologism.errors import RunError
 from neologism.families import Model, open_model
 from neologism.formats import load
 from neologism.generation import generate
 from neologism.latents import tensor_hashes
-from neologism.recipe import read
 
 PROMPTS = ("a cat", "a house on a blue background", "a small red car", "a photo of a flower")
 Hashes = Mapping[str, Mapping[str, str]]
