@@ -45,7 +45,8 @@ class Reference:
         first = tokenizer.encode(self.start, add_special_tokens=False)
         if tokenizer.add_tokens([self.word]) != 1 or len(first) != 1:
             raise ValueError(f"the word {self.word!r} must be new and the start {self.start!r} one token")
-        text.resize_token_embeddings(len(tokenizer))
+        rows = text.get_input_embeddings().weight.shape[0]
+        text.resize_token_embeddings(max(rows, len(tokenizer)))  # a table may be larger than what its tokenizer knows
         self.row = tokenizer.convert_tokens_to_ids(self.word)
         self.table = text.get_input_embeddings().weight
         with torch.no_grad():

@@ -156,9 +156,11 @@ def peak_while(act: Any) -> int:
 
     watcher = threading.Thread(target=watch)
     watcher.start()
-    act()
-    done.set()
-    watcher.join()
+    try:
+        act()
+    finally:
+        done.set()
+        watcher.join()
     return max(seen)
 
 
@@ -173,8 +175,6 @@ def memory_of(which: str, precision: str, given: argparse.Namespace) -> int:
 def alone(which: str, given: argparse.Namespace) -> int:
     """Peak bytes of two steps of one side in this process."""
     side = SIDES[which](pipeline(given.family, given.side), given.precision, given.side, given.batch, given.device)
-    if which == "ours":  # what a run lets go of once its pictures are encoded
-        side.model.pipe.vae = None
     trim()
     if given.device != "cpu":
         torch.cuda.reset_peak_memory_stats()
