@@ -98,7 +98,7 @@ def follow_many(events: Iterator[Event], words: int, console: Console) -> tuple[
 def progress(console: Console) -> Progress:
     """Lines with a bar each."""
     return Progress(
-        TextColumn("{task.description}"), BarColumn(bar_width=16), TextColumn("{task.fields[facts]}"), console=console
+        TextColumn("{task.description}"), BarColumn(bar_width=8), TextColumn("{task.fields[facts]}"), console=console
     )
 
 
@@ -130,8 +130,8 @@ def show_step(event: Step, progress: Progress, tasks: dict[str, TaskID]) -> None
         tasks[event.word] = progress.add_task(plain(event.word), total=event.steps, facts="")
     near = " ".join(event.nearest[:2])
     facts = (
-        f"{event.step}/{event.steps}  loss {event.loss:.3f}  norm {event.norm:.2f}  "
-        f"cos {event.cosine:+.2f}  near {near}  {event.seconds_left:.0f} s left"
+        f"{event.step}/{event.steps} loss {event.loss:.3f} norm {event.norm:.2f} "
+        f"cos {event.cosine:+.2f} near {near} {event.seconds_left:.0f} s"
     )
     progress.update(tasks[event.word], completed=event.step, facts=plain(facts))
 
