@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from benchmarks import record
-from benchmarks.time_to_quality import WORK, folder_of
+from benchmarks.asides import WORK, folder_of
 from neologism import captions, initial, photos
 from neologism.families import Model, open_model
 from neologism.latents import cached

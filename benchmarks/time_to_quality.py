@@ -2,235 +2,225 @@
 
 For each development subject and the made style, and each training seed, both learn from the same 4 pictures, from the same start
 word; at fixed steps the word's rows are set aside with the seconds spent so far (caching, start search and probes included in
-ours; the reference is given its start word for nothing), and measured afterwards on 6 unseen pictures. Every curve is kept when
-it is whole, so the command may be stopped at any moment and typed again. Figures are over the curves that are there.
+ours; the reference is given its start word for nothing), and measured afterwards on 6 unseen pictures. What was learned and what
+was measured is kept at once, so the command may be stopped at any moment and typed again. Figures are over the pairs that are
+there.
 """
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import statistics
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from diffusers import StableDiffusionPipeline  # pyright: ignore[reportPrivateImportUsage]
-from PIL import Image
-from torch import Tensor
-
-from benchmarks import record, reference
+from benchmarks import record
+from benchmarks.asides import WORK, aside, folder_of, kept, load, shown, subjects
 from benchmarks.curves import drawn
 from benchmarks.held_out import number
-from benchmarks.quality import WORD, Yardstick, probes_of
-from neologism import captions, photos
-from neologism.families import EMOJI, Model, open_model
-from neologism.latents import cached
-from neologism.lessons import Lesson
-from neologism.loop import loop
-from neologism.recipe import Recipe, recipe
+from benchmarks.quality import Yardstick, probes_of
+from neologism.families import Model, open_model
 from neologism.scores import open_judge
-from neologism.training import first_rows, sayer
 from workshop.emoji.drawing import MADE_STYLE
-from workshop.emoji.examples import GIVEN, UNSEEN, style_pictures, subject_pictures
-from workshop.emoji.subjects import development
 
-MARKS = (0, 10, 20, 40, 60, 80, 100, 150, 200, 300, 400, 600, 1000, 2000, 3000)
-WORK, GRAPH = Path(".emoji-base/time-to-quality"), Path("docs/pictures/time_to_quality.svg")
-Snapshot = tuple[int, float, Tensor]  # step, seconds so far, rows
+GRAPH = Path("docs/pictures/time_to_quality.svg")
+Point = dict[str, float]
+SURE = 0.01  # what the judge's cosine of 8 pictures may differ by and still be the same
 
 
-def subjects() -> dict[str, str]:
-    """What is learned, and of which kind."""
-    return {subject.name: "object" for subject in development()} | {MADE_STYLE: "style"}
+@dataclass(frozen=True)
+class Curve:
+    """What was measured of a word: the quality of its start word, and of its rows at steps, by step."""
+
+    start: Point
+    points: list[Point]
+
+    @property
+    def end(self) -> Point:
+        """The quality at the end."""
+        return self.points[-1]
 
 
-def shown(name: str, given: bool) -> list[Image.Image]:
-    """The pictures of a subject to learn from, or those nobody learns from."""
-    count, seed = (GIVEN, 0) if given else (UNSEEN, 1)
-    if name == MADE_STYLE:
-        return style_pictures(count, seed)
-    return subject_pictures(next(s for s in development() if s.name == name), count, seed)
+def points_file(name: str, seed: int, method: str) -> Path:
+    """Where a word's measured points are kept."""
+    return WORK / "points" / f"{method}-{name.replace(' ', '-')}-{seed}.json"
 
 
-def folder_of(name: str, given: bool) -> Path:
-    """Those pictures as a folder."""
-    folder = WORK / "pictures" / name.replace(" ", "-") / ("given" if given else "unseen")
-    if not folder.exists():
-        folder.mkdir(parents=True)
-        for place, image in enumerate(shown(name, given)):
-            image.save(folder / f"{place}.png")
-    return folder
+def points_of(file: Path) -> dict[str, Point]:
+    """The points measured so far, by step; that of the start word is called "start"."""
+    return json.loads(file.read_text("utf-8")) if file.exists() else {}
 
 
-def settings(name: str, seed: int, chosen: dict[str, Any]) -> Recipe:
-    """The recipe of ours: the defaults, and what is tried."""
-    own = {"pictures": str(folder_of(name, True)), "words": WORD, "kind": subjects()[name], "seed": seed}
-    return recipe(**own | chosen)
+@functools.lru_cache(maxsize=1)
+def yardstick(model: Model, name: str) -> Yardstick:
+    """What a subject's words are measured against."""
+    style = name == MADE_STYLE
+    return Yardstick(model, open_judge(), name, style, shown(name, False), probes_of(model, folder_of(name, False)))
 
 
-def ours(name: str, seed: int, chosen: dict[str, Any]) -> tuple[str, list[Snapshot]]:
-    """Our own learning of a word, from an opened model: its start in words, and what was set aside."""
-    made = settings(name, seed, chosen)
-    model = open_model("emoji")
-    began = time.perf_counter()
-    found = photos.gather(Path(made.pictures[0]), model.size).photos
-    latents = cached(model, found, model.size, made.mirror, made.masks)
-    template = (made.templates or captions.TEMPLATES[made.kind])[0]
-    start = first_rows(model, made, 0, latents, template)
-    lesson = Lesson(WORD, latents, sayer(WORD, found, made), made, model, start, template)
-    aside = [(0, time.perf_counter() - began, rows_of(lesson))]
-    for pupil, _ in loop(model, [lesson]):
-        if pupil.step in MARKS or pupil.done:
-            aside.append((pupil.step, time.perf_counter() - began, rows_of(pupil)))
-    return start.told, aside
+def measure(model: Model, name: str, seed: int, method: str, marks: Sequence[int], late: Callable[[], bool]) -> None:
+    """Measure the word's start and its rows at these steps and at the end, as far as that was not done and it is not late."""
+    learned, file = load(kept(name, seed, method)), points_file(name, seed, method)
+    known, steps = points_of(file), learned.steps.tolist()
+    for step in [steps[-1], "start", *[s for s in steps[:-1] if s in marks]]:
+        if str(step) in known or late():
+            continue
+        yard = yardstick(model, name)
+        if step == "start":
+            known["start"] = yard.of_known(learned.start).as_dict() if method == "reference" else {}
+        else:
+            place = steps.index(step)
+            timed = {"step": float(step), "seconds": float(learned.seconds[place])}
+            known[str(step)] = timed | yard.of_word(learned.rows[place]).as_dict()
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.with_suffix(".partial").write_text(json.dumps(known), "utf-8")
+        os.replace(file.with_suffix(".partial"), file)
+    print(f"{method} {name} {seed}: {told(known.get(str(steps[-1]), {}))}", file=sys.stderr, flush=True)
 
 
-def rows_of(lesson: Lesson) -> Tensor:
-    """The lesson's rows as they are."""
-    return next(iter(lesson.vectors().values()))
+def told(point: Point) -> dict[str, float]:
+    """A point for the eye."""
+    return {key: round(value, 3) for key, value in point.items()}
 
 
-def theirs(name: str, seed: int, start: str) -> list[Snapshot]:
-    """The published algorithm's learning of the word, from the start word it is given."""
-    pipe: Any = StableDiffusionPipeline.from_pretrained(EMOJI)
-    pipe.text_encoder.float()
-    state = reference.Reference(pipe, WORD, start)
-    return list(reference.learned(state, shown(name, True), pipe.unet.config.sample_size * pipe.vae_scale_factor,
-                                  subjects()[name], seed, MARKS))  # fmt: skip
+def curve(name: str, seed: int, method: str) -> Curve | None:
+    """What was measured of a word, or None where its end is not measured yet."""
+    known = points_of(points_file(name, seed, method))
+    if not kept(name, seed, method).exists() or str(int(load(kept(name, seed, method)).steps[-1])) not in known:
+        return None
+    first = known.pop("start", {})
+    return Curve(first, sorted(known.values(), key=lambda point: point["step"]))
 
 
-def curve(model: Model, name: str, aside: Sequence[Snapshot], start: str) -> dict[str, Any]:
-    """The quality of all that was set aside, and of the start word."""
-    yard = Yardstick(
-        model, open_judge(), name, name == MADE_STYLE, shown(name, False), probes_of(model, folder_of(name, False))
-    )
-    points = [{"step": step, "seconds": spent} | yard.of_word(rows).as_dict() for step, spent, rows in aside]
-    return {"start": start, "start_word": yard.of_known(start).as_dict(), "points": points}
-
-
-def kept(name: str, seed: int, method: str) -> Path:
-    """Where a curve is kept."""
-    return WORK / f"{method}-{name.replace(' ', '-')}-{seed}.json"
-
-
-def made_curve(model: Model, name: str, seed: int, method: str, chosen: dict[str, Any]) -> dict[str, Any]:
-    """A curve, from disk where it was made before."""
-    file = kept(name, seed, method)
-    if file.exists():
-        return json.loads(file.read_text("utf-8"))
-    if method == "reference":
-        start = made_curve(model, name, seed, "ours", {})["start"]
-        found = curve(model, name, theirs(name, seed, start), start)
-    else:
-        start, aside = ours(name, seed, chosen)
-        found = curve(model, name, aside, start)
-    file.with_suffix(".partial").write_text(json.dumps(found), "utf-8")
-    os.replace(file.with_suffix(".partial"), file)
-    last = {key: round(value, 3) for key, value in found["points"][-1].items()}
-    print(f"{method} {name} {seed}: {last}", file=sys.stderr, flush=True)
-    return found
-
-
-def seconds_to(points: Sequence[dict[str, float]], fidelity: float, prompt: float) -> float:
+def seconds_to(points: Sequence[Point], fidelity: float, prompt: float) -> float:
     """The seconds of the first point that is at least so good in both, or infinity."""
     return next((p["seconds"] for p in points if p["fidelity"] >= fidelity and p["prompt"] >= prompt), float("inf"))
 
 
-def compared(ours: dict[str, Any], theirs: dict[str, Any]) -> dict[str, float]:
+def compared(ours: Curve, theirs: Curve) -> dict[str, float]:
     """One subject and seed: T95 of ours as a share of the reference's whole time, and what was gained at the end."""
-    first, end, own = theirs["start_word"], theirs["points"][-1], ours["points"][-1]
-    wanted = first["fidelity"] + 0.95 * (end["fidelity"] - first["fidelity"])
-    best = max(point["fidelity"] for point in ours["points"])
-    good = next(p["step"] for p in ours["points"] if p["fidelity"] == best)
+    first, end, own = theirs.start["fidelity"], theirs.end, ours.end
+    wanted = first + 0.95 * (end["fidelity"] - first)
     return {
-        "t95_ratio": seconds_to(ours["points"], wanted, end["prompt"]) / end["seconds"],
+        "t95_ratio": seconds_to(ours.points, wanted, end["prompt"]) / end["seconds"],
+        "t95_ratio_of_fidelity_alone": seconds_to(ours.points, wanted, -1.0) / end["seconds"],
         "fidelity_gain": own["fidelity"] - end["fidelity"],
         "prompt_gain": own["prompt"] - end["prompt"],
+        "top5": own["top5"],
+        "reference_top5": end["top5"],
         "seconds": own["seconds"],
         "reference_seconds": end["seconds"],
-        "best_step": float(good),
     }
 
 
-def pairs(names: Sequence[str], seeds: int, methods: Sequence[str]) -> Iterator[tuple[str, int]]:
-    """The subjects and seeds for which every method's curve is there."""
+def best_step(points: Sequence[Point]) -> float:
+    """The first step whose fidelity is the best there is, as far as the judge can tell."""
+    best = max(point["fidelity"] for point in points)
+    return next(point["step"] for point in points if point["fidelity"] >= best - SURE)
+
+
+def pairs(names: Sequence[str], seeds: int, method: str) -> Iterator[tuple[str, int, Curve, Curve]]:
+    """The subjects and seeds for which both curves are there."""
     for seed in range(seeds):
         for name in names:
-            if all(kept(name, seed, method).exists() for method in methods):
-                yield name, seed
+            own, theirs = curve(name, seed, method), curve(name, seed, "reference")
+            if own and theirs:
+                yield name, seed, own, theirs
 
 
-def measured(names: Sequence[str], seeds: int, chosen: dict[str, Any], method: str, limit: float) -> dict[str, Any]:
-    """Make what curves there is time for, and compare those that are there."""
-    WORK.mkdir(parents=True, exist_ok=True)
+def measured(given: Any, names: Sequence[str], chosen: dict[str, Any]) -> dict[str, Any]:
+    """Learn and measure what there is time for, and compare what is there."""
     os.environ.setdefault("NEOLOGISM_CACHE", str(WORK / "cache"))
-    model, end = open_model("emoji", precision="fp32"), time.monotonic() + limit * 60
-    for seed in range(seeds):
+    end = time.monotonic() + given.minutes * 60
+    marks = [int(mark) for mark in given.marks.split(",")] if given.marks else range(10**9)
+
+    def late() -> bool:
+        return time.monotonic() > end
+
+    for seed in range(given.seeds):
+        for method in given.methods.split(","):
+            for name in names:
+                if not late():
+                    aside(name, seed, method, chosen)
+    model = open_model("emoji")
+    for seed in range(given.seeds):
         for name in names:
-            for which in (method, "reference"):
-                if time.monotonic() < end:
-                    made_curve(model, name, seed, which, chosen)
-    found = summary(model, list(pairs(names, seeds, (method, "reference"))), method, chosen)
-    if method == "ours":
-        picture(names, seeds, method)
-    return found
+            for method in given.methods.split(","):
+                if kept(name, seed, method).exists() and not late():
+                    measure(model, name, seed, method, marks if method == "reference" else range(10**9), late)
+    own = next(method for method in given.methods.split(",") if method != "reference")
+    return summary(list(pairs(names, given.seeds, own)), own)
 
 
-def picture(names: Sequence[str], seeds: int, method: str) -> None:
-    """Draw the curves of fidelity and of prompt fidelity that are there."""
-    found = list(pairs(names, seeds, (method, "reference")))
-    for measure, title in (("fidelity", "Cosine to unseen pictures"), ("prompt", "Cosine to prompts")):
-        curves = {
-            which: [
-                [(p["seconds"], p[measure]) for p in json.loads(kept(n, s, which).read_text("utf-8"))["points"]]
-                for n, s in found
-            ]
-            for which in (method, "reference")
-        }
-        GRAPH.with_name(f"time_to_quality_{measure}.svg").write_text(
-            drawn(f"{title}, over seconds of learning ({len(found)} words)", "log scale", curves), "utf-8"
-        )
-
-
-def summary(model: Model, found: list[tuple[str, int]], method: str, chosen: dict[str, Any]) -> dict[str, Any]:
+def summary(found: list[tuple[str, int, Curve, Curve]], method: str) -> dict[str, Any]:
     """Medians and means over the curves that are there."""
     if not found:
         sys.exit("No subject has both curves yet: give it more time (--minutes).")
     rows: list[dict[str, Any]] = [
-        {"subject": name, "seed": seed}
-        | compared(*(made_curve(model, name, seed, which, chosen) for which in (method, "reference")))
-        for name, seed in found
+        {"subject": name, "seed": seed} | compared(own, theirs) for name, seed, own, theirs in found
     ]
+    if method == "ours":
+        picture(found)
+    means = ("fidelity_gain", "prompt_gain", "top5", "reference_top5", "seconds", "reference_seconds")
     return {
         "curves": len(rows),
         "subjects": len({row["subject"] for row in rows}),
         "t95_ratio": statistics.median(row["t95_ratio"] for row in rows),
         "reached": statistics.mean(row["t95_ratio"] < float("inf") for row in rows),
-        "fidelity_gain": statistics.mean(row["fidelity_gain"] for row in rows),
-        "prompt_gain": statistics.mean(row["prompt_gain"] for row in rows),
+        "t95_ratio_of_fidelity_alone": statistics.median(row["t95_ratio_of_fidelity_alone"] for row in rows),
+        "reached_fidelity": statistics.mean(row["t95_ratio_of_fidelity_alone"] < float("inf") for row in rows),
+        **{key: statistics.mean(row[key] for row in rows) for key in means},
+        "curve": {which: mean_curve(found, place) for place, which in ((2, method), (3, "reference"))},
         "rows": rows,
     }
+
+
+def mean_curve(found: Sequence[Any], place: int) -> list[dict[str, float]]:
+    """The means over words at every step that all of them have."""
+    curves: list[Curve] = [pair[place] for pair in found]
+    common = set.intersection(*({p["step"] for p in c.points} for c in curves))
+    return [
+        {
+            key: statistics.mean(p[key] for c in curves for p in c.points if p["step"] == step)
+            for key in curves[0].points[0]
+        }
+        for step in sorted(common)
+    ]
+
+
+def picture(found: Sequence[tuple[str, int, Curve, Curve]]) -> None:
+    """Draw the curves of fidelity and of prompt fidelity."""
+    for measure, title in (("fidelity", "Cosine to unseen pictures"), ("prompt", "Cosine to prompts")):
+        curves = {
+            which: [[(p["seconds"], p[measure]) for p in pair[place].points] for pair in found]  # type: ignore[union-attr]
+            for place, which in ((2, "ours"), (3, "reference"))
+        }
+        text = drawn(f"{title}, over seconds of learning ({len(found)} words)", "log scale", curves)
+        GRAPH.with_name(f"time_to_quality_{measure}.svg").write_text(text, "utf-8")
 
 
 def main() -> None:
     """Measure and record."""
     parser = record.options(__doc__ or "")
     parser.add_argument("--seeds", type=int, default=3, help="training seeds of every subject")
-    parser.add_argument("--minutes", type=float, default=1e6, help="begin no curve after so many minutes")
-    parser.add_argument(
-        "--name", default="ours", help="what the tried settings are called; their curves are kept apart"
-    )
+    parser.add_argument("--minutes", type=float, default=1e6, help="begin nothing after so many minutes")
+    parser.add_argument("--methods", default="ours,reference", help="ours, or the name of what is tried, and reference")
+    parser.add_argument("--marks", default="", help="steps of the reference to measure beside its end (all)")
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a setting of ours to try")
     given = parser.parse_args()
     chosen = {name: number(value) for name, value in (pair.split("=", 1) for pair in given.set)}
-    if bool(chosen) != (given.name != "ours"):
-        parser.error("give tried settings a --name of their own, and a name only to tried settings")
+    tried = "ours" not in given.methods.split(",")
+    if bool(chosen) != tried:
+        parser.error("give tried settings a name of their own in --methods, and a name only to tried settings")
     names = [n for n in given.only.split(",") if n] or list(subjects())
     given.only = given.only or ("tried" if chosen else "")
-    record.told("time_to_quality", given, lambda: measured(names, given.seeds, chosen, given.name, given.minutes))
+    record.told("time_to_quality", given, lambda: measured(given, names, chosen))
 
 
 if __name__ == "__main__":

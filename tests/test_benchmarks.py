@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +11,15 @@ import torch
 from diffusers import StableDiffusionPipeline
 from PIL import Image
 
-from benchmarks import curves, reference, step, time_to_quality
+from benchmarks import asides, curves, reference, step, time_to_quality
 
 
-def curve(*points: tuple[int, float, float, float]) -> dict[str, Any]:
+def curve(*points: tuple[int, float, float, float]) -> time_to_quality.Curve:
     """A curve of (step, seconds, fidelity, prompt)."""
-    named = [dict(zip(("step", "seconds", "fidelity", "prompt"), point, strict=True)) for point in points]
-    return {"start": "cat", "start_word": {"fidelity": 0.1, "prompt": 0.5}, "points": named}
+    named = [
+        dict(zip(("step", "seconds", "fidelity", "prompt"), point, strict=True)) | {"top5": 0.5} for point in points
+    ]
+    return time_to_quality.Curve({"fidelity": 0.1, "prompt": 0.5}, named)
 
 
 def test_t95_is_the_time_to_95_percent_of_the_references_gain_with_its_prompt_fidelity() -> None:
@@ -25,7 +28,7 @@ def test_t95_is_the_time_to_95_percent_of_the_references_gain_with_its_prompt_fi
     found = time_to_quality.compared(ours, theirs)
     assert found["t95_ratio"] == pytest.approx(8.0 / 200.0)
     assert found["fidelity_gain"] == pytest.approx(-0.03) and found["prompt_gain"] == pytest.approx(0.1)
-    assert found["best_step"] == 40
+    assert found["t95_ratio_of_fidelity_alone"] == pytest.approx(5.0 / 200.0)
     assert time_to_quality.compared(curve((0, 1.0, 0.2, 0.5)), theirs)["t95_ratio"] == float("inf")
 
 
@@ -96,3 +99,24 @@ def test_ratios_of_a_step_are_told_as_far_as_both_sides_were_measured() -> None:
     assert (found["ratio"], found["ratio_bf16"], found["ratio_bf16_to_fp32"]) == (0.6, 0.6, 0.3)
     assert found["memory_ratio"] == 0.6 and found["memory_ratios"]["bf16"] == 0.5
     assert step.ratios({"ours fp32": 6.0}, {"ours fp32": 6}) == {}
+
+
+def test_a_curve_is_there_once_its_end_is_measured_and_the_best_step_is_the_first_that_the_judge_cannot_tell_from_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(asides, "WORK", tmp_path)
+    monkeypatch.setattr(time_to_quality, "WORK", tmp_path)
+    steps, seconds = torch.tensor([0, 10, 20]), torch.tensor([1.0, 2.0, 3.0], dtype=torch.float64)
+    made = asides.Asides("cat", steps, seconds, torch.randn(3, 1, 4), torch.zeros(0, 2, dtype=torch.float64))
+    made.save(asides.kept("fox", 0, "ours"))
+    again = asides.load(asides.kept("fox", 0, "ours"))
+    assert again.start == "cat" and torch.equal(again.rows, made.rows) and torch.equal(again.seconds, seconds)
+    file = time_to_quality.points_file("fox", 0, "ours")
+    file.parent.mkdir()
+    points = {str(s): {"step": float(s), "fidelity": f, "prompt": 0.2} for s, f in ((0, 0.1), (10, 0.395))}
+    file.write_text(json.dumps(points | {"start": {}}))
+    assert time_to_quality.curve("fox", 0, "ours") is None
+    file.write_text(json.dumps(points | {"20": {"step": 20.0, "fidelity": 0.4, "prompt": 0.2}, "start": {}}))
+    found = time_to_quality.curve("fox", 0, "ours")
+    assert found and [point["step"] for point in found.points] == [0, 10, 20] and found.end["fidelity"] == 0.4
+    assert time_to_quality.best_step(found.points) == 10

@@ -12,7 +12,7 @@ from diffusers import FluxPipeline  # pyright: ignore[reportPrivateImportUsage]
 from torch import Tensor, nn
 
 from neologism.device import Machine
-from neologism.families import pipelines
+from neologism.families import pipelines, thrift
 from neologism.families.model import Conditioning, Encoder
 from neologism.framing import Frame
 from neologism.noise import FlowNoise, flow_noise
@@ -48,9 +48,9 @@ class Flux:
         """Its frozen networks by name."""
         return {name: getattr(self.pipe, name) for name in PARTS}
 
-    def save_memory(self) -> None:
+    def save_memory(self, lightly: bool = False) -> None:
         """Checkpoint the transformer's activations, which are nearly all of them."""
-        self.pipe.transformer.enable_gradient_checkpointing()
+        thrift.checkpointed(self.pipe.transformer, lightly)
 
     def encode(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         """Posterior mean and deviation [n, c, h, w], float32, of pixels [n, 3, h, w] in -1..1."""

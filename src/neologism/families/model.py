@@ -175,8 +175,8 @@ class Model(Protocol):
         """Its frozen networks by name."""
         ...
 
-    def save_memory(self) -> None:
-        """From now on, compute activations twice instead of keeping them for the backward pass."""
+    def save_memory(self, lightly: bool = False) -> None:
+        """From now on, compute activations twice instead of keeping them for the backward pass: all, or those quick to make."""
         ...
 
     def encode(self, pixels: Tensor) -> tuple[Tensor, Tensor]:

@@ -13,6 +13,7 @@ from transformers.utils import logging as transformers_log
 
 from neologism.device import Machine
 from neologism.errors import ModelError
+from neologism.families import thrift
 from neologism.families.model import Encoder
 
 # What a text encoder of this width is called in the field's files; any other is the "text" encoder.
@@ -94,7 +95,7 @@ def drawer(pipe: Any, without: Sequence[str], **more: Any) -> Any:
 @torch.no_grad()
 def posterior(vae: Any, pixels: Tensor) -> tuple[Tensor, Tensor]:
     """Posterior mean and deviation [n, c, h, w], float32, of pixels [n, 3, h, w] in -1..1."""
-    found = vae.encode(pixels.to(vae.device, vae.dtype)).latent_dist
+    found = vae.encode(pixels.to(vae.device, thrift.computing(vae))).latent_dist
     return found.mean.float(), found.std.float()
 
 
@@ -106,7 +107,7 @@ def pictures(pipe: Any, latents: Tensor) -> list[Any]:
     """
     vae = pipe.vae
     shift = vae.config.get("shift_factor") or 0.0
-    pixels = vae.decode(latents.to(vae.dtype) / vae.config.scaling_factor + shift).sample
+    pixels = vae.decode(latents.to(thrift.computing(vae)) / vae.config.scaling_factor + shift).sample
     return pipe.image_processor.postprocess(pixels, output_type="pil")
 
 

@@ -12,7 +12,7 @@ from diffusers import StableDiffusionXLPipeline  # pyright: ignore[reportPrivate
 from torch import Tensor, nn
 
 from neologism.device import Machine
-from neologism.families import pipelines
+from neologism.families import pipelines, thrift
 from neologism.families.model import Conditioning, Encoder
 from neologism.framing import Frame
 from neologism.noise import DiscreteNoise, discrete_noise
@@ -53,9 +53,9 @@ class StableDiffusionXL:
         """Its frozen networks by name."""
         return {name: getattr(self.pipe, name) for name in PARTS}
 
-    def save_memory(self) -> None:
+    def save_memory(self, lightly: bool = False) -> None:
         """Checkpoint the U-Net's activations, which are nearly all of them."""
-        self.pipe.unet.enable_gradient_checkpointing()
+        thrift.checkpointed(self.pipe.unet, lightly)
 
     def encode(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         """Posterior mean and deviation [n, c, h, w], float32: the VAE stays in float32, for in fp16 it answers NaN."""

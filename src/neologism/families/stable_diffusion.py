@@ -12,7 +12,7 @@ from diffusers import StableDiffusionPipeline  # pyright: ignore[reportPrivateIm
 from torch import Tensor, nn
 
 from neologism.device import Machine
-from neologism.families import pipelines
+from neologism.families import pipelines, thrift
 from neologism.families.model import Conditioning, Encoder
 from neologism.framing import Frame
 from neologism.noise import DiscreteNoise, discrete_noise
@@ -43,9 +43,9 @@ class StableDiffusion:
         """Its frozen networks by name."""
         return {"vae": self.pipe.vae, "text_encoder": self.pipe.text_encoder, "unet": self.pipe.unet}
 
-    def save_memory(self) -> None:
+    def save_memory(self, lightly: bool = False) -> None:
         """Checkpoint the U-Net's activations, which are nearly all of them."""
-        self.pipe.unet.enable_gradient_checkpointing()
+        thrift.checkpointed(self.pipe.unet, lightly)
 
     def encode(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         """Posterior mean and deviation [n, c, h, w], float32, of pixels [n, 3, h, w] in -1..1."""
