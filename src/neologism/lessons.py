@@ -42,10 +42,12 @@ class Lesson:
     cooled: float = 1.0
     probes: list[float] = field(default_factory=list[float])
     rows: dict[str, nn.Parameter] = field(default_factory=dict[str, nn.Parameter])
+    mean: dict[str, Tensor] = field(default_factory=dict[str, Tensor])
 
     def __post_init__(self) -> None:
         learning = self.recipe.learning([encoder.key for encoder in self.model.encoders])
         self.rows = inversion.rows(self.start.vectors, learning)
+        self.mean = {key: tensor.detach().clone() for key, tensor in self.rows.items()}
         self.adamw = optimizer.adamw({k: r for k, r in self.rows.items() if r.requires_grad}, self.recipe.weight_decay)
         self.lengths = {e.key: float(e.known_rows().norm(dim=1).mean()) for e in self.model.encoders}
         # One relative rate suits encoders whose rows differ a thousandfold, such as CLIP's and T5's.
@@ -62,7 +64,8 @@ class Lesson:
 
     def rate(self) -> float:
         """The learning rate of this step, as a share of an encoder's typical number."""
-        return self.recipe.learning_rate * optimizer.rate(self.recipe.schedule, self.step / self.steps) * self.cooled
+        schedule = self.recipe.schedule if self.recipe.stop == "steps" else "constant"
+        return self.recipe.learning_rate * optimizer.rate(schedule, self.step / self.steps) * self.cooled
 
     def update(self, loss: float) -> Step | Warned:
         """Move the rows by their gradients, and tell what happened."""
@@ -81,6 +84,8 @@ class Lesson:
         if not all(bool(torch.isfinite(tensor).all()) for tensor in rows):
             return self.fall_back("rows that are not finite")
         self.step += 1
+        for key, tensor in self.rows.items():
+            optimizer.move_mean(self.mean[key], tensor.detach(), self.recipe.average, self.step)
         return self.told(loss, rate, gradient)
 
     def fall_back(self, found: str) -> Warned:
@@ -133,8 +138,12 @@ class Lesson:
             self.done = stopping.reason_to_stop(rule, self.probes, patience, wanted)
 
     def vectors(self) -> dict[str, Tensor]:
-        """The rows as they are, apart from the graph."""
-        return {key: tensor.detach().clone() for key, tensor in self.rows.items()}
+        """What the word is by now: the moving average of its rows, apart from the graph, at the norm rule's length."""
+        found = {key: tensor.clone() for key, tensor in self.mean.items()}
+        for key, tensor in found.items():
+            if self.rows[key].requires_grad and self.recipe.norm == "fixed":
+                optimizer.keep_length(tensor, "fixed", self.lengths[key], 0.0)
+        return found
 
     def embedding(self) -> Embedding:
         """The word as it is now, with where it came from; nothing in it depends on the clock."""
@@ -150,6 +159,7 @@ class Lesson:
         }
         rows = {f"{key}.rows": tensor.detach().clone() for key, tensor in self.rows.items()}
         starts = {f"{key}.start": tensor.clone() for key, tensor in self.start.vectors.items()}
+        means = {f"{key}.mean": tensor.clone() for key, tensor in self.mean.items()}
         numbers = {
             "step": self.step,
             "cooled": self.cooled,
@@ -157,7 +167,7 @@ class Lesson:
             "told": self.start.told,
             "done": self.done,
         }
-        return {"tensors": rows | starts | moments, "numbers": numbers}
+        return {"tensors": rows | means | starts | moments, "numbers": numbers}
 
     @torch.no_grad()
     def load(self, state: dict[str, Any]) -> None:
@@ -167,6 +177,7 @@ class Lesson:
         self.adamw.state.clear()
         for key, tensor in self.rows.items():
             tensor.copy_(tensors[f"{key}.rows"])
+            self.mean[key] = tensors[f"{key}.mean"].clone()
             tensor.grad = None
             kept = {
                 name: tensors[f"{key}.{name}"].clone()

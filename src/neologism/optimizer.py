@@ -26,6 +26,15 @@ def adamw(rows: Mapping[str, Tensor], weight_decay: float) -> torch.optim.AdamW:
 
 
 @torch.no_grad()
+def move_mean(mean: Tensor, rows: Tensor, decay: float, step: int) -> None:
+    """Move a moving average in place towards the rows after step `step` (from 1).
+
+    It keeps less than `decay` of itself at first, so that the start is soon forgotten.
+    """
+    mean.lerp_(rows, 1 - min(decay, (step - 1) / (step + 9)) if decay else 1.0)
+
+
+@torch.no_grad()
 def keep_length(rows: Tensor, rule: str, length: float, rate: float) -> None:
     """Apply a norm rule to rows [n, width] in place: "free", "drawn" towards `length` (cloneofsimo's decay), or "fixed" at it."""
     if rule == "free":

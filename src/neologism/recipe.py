@@ -71,7 +71,11 @@ class Recipe(BaseModel):
     learning_rate: float = Field(default=0.5, gt=0)
     """Top learning rate, as a share of the vocabulary's typical number (root mean square), so that one value suits every base."""
     schedule: Literal["hot_then_cold", "cosine", "constant"] = "hot_then_cold"
-    """How the rate falls: level then down to a tenth by a cosine, cosine from the start, or not at all."""
+    """How the rate falls: level then down to a tenth by a cosine, cosine from the start, or not at all. It does not fall where
+    `stop` is not "steps", since nobody knows the end beforehand."""
+    average: float = Field(default=0.9, ge=0, lt=1)
+    """What is probed, drawn and saved is a moving average of the rows, which keeps this share of itself at every step; 0 is
+    the rows of the last step."""
     weight_decay: float = Field(default=0.0, ge=0)
     """AdamW's weight decay on the new rows."""
     clip: float | None = Field(default=1.0, gt=0)
@@ -80,7 +84,7 @@ class Recipe(BaseModel):
     """What keeps the rows' length: nothing, a pull to the vocabulary's mean length, or that length exactly."""
 
     # noise
-    times: tuple[float, float] = (0.3, 1.0)
+    times: tuple[float, float] = (0.2, 0.9)
     """From which part of the noise scale times are drawn: 0 is a clean picture, 1 is noise alone."""
     weighting: Literal["even", "min_snr"] = "even"
     """How samples at different noise count: all the same, or by min-SNR with gamma 5."""

@@ -42,6 +42,12 @@ class Encoder:
         return sorted(i for token, i in vocabulary.items() if len(bare(token)) >= 3 and is_whole(token))
 
     @functools.cached_property
+    def word_ids(self) -> dict[str, int]:
+        """The id of each whole word, by its plain writing."""
+        names: list[str] = self.tokenizer.convert_ids_to_tokens(self.whole_words)
+        return {bare(name): i for name, i in zip(names, self.whole_words, strict=True)}
+
+    @functools.cached_property
     def directions(self) -> Tensor:
         """The rows of the whole words at length 1: [words, width], float32, on the CPU. The table is frozen, so they last."""
         return torch.nn.functional.normalize(self.known_rows()[self.whole_words].cpu(), dim=1)
