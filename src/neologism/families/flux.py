@@ -144,11 +144,11 @@ def places(high: int, wide: int) -> Tensor:
     return torch.stack([torch.zeros_like(rows), rows, columns], -1).reshape(-1, 3).float()
 
 
-def opened(folder: str, name: str, machine: Machine) -> Flux:
+def opened(folder: str, name: str, machine: Machine, **parts: Any) -> Flux:
     """The FLUX.1 in a diffusers folder or of a hub id, frozen."""
     with pipelines.quiet():
         pipe: Any = FluxPipeline.from_pretrained(
-            folder, dtype=pipelines.types(machine, "transformer", "text_encoder_2"), use_safetensors=True
+            folder, dtype=pipelines.types(machine, "transformer", "text_encoder_2"), use_safetensors=True, **parts
         )
     pipe.set_progress_bar_config(disable=True)
     return assembled(pipe, name, machine)

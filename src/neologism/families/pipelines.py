@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Generator, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -40,6 +41,24 @@ def scaled(vae: Any, sample: Tensor) -> Tensor:
 def types(machine: Machine, *halved: str) -> dict[str, torch.dtype]:
     """Which part is loaded in which type: the denoiser and what is as large in the machine's, all else in float32."""
     return dict.fromkeys(halved, machine.weights) | {"default": torch.float32}
+
+
+def vae_in(folder: Path) -> Any:
+    """The VAE of a diffusers folder, in float32.
+
+    Raises:
+        ModelError: there is none.
+    """
+    from diffusers import AutoencoderKL  # pyright: ignore[reportPrivateImportUsage]
+
+    try:
+        with quiet():
+            return AutoencoderKL.from_pretrained(folder, torch_dtype=torch.float32, use_safetensors=True)
+    except (OSError, ValueError) as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise ModelError(
+            f"{folder} holds no VAE: {reason}. Name a folder of one (config.json and .safetensors) behind the plus sign."
+        ) from None
 
 
 def check_inputs(pipe: Any, name: str) -> None:

@@ -113,14 +113,16 @@ class StableDiffusion3:
         return pipelines.drawer(self.pipe, ["text_encoder", "text_encoder_2", "text_encoder_3"])
 
 
-def opened(folder: str, name: str, machine: Machine) -> StableDiffusion3:
+def opened(folder: str, name: str, machine: Machine, **parts: Any) -> StableDiffusion3:
     """The Stable Diffusion 3 in a diffusers folder or of a hub id, frozen."""
     with pipelines.quiet():
         told: Any = StableDiffusion3Pipeline.load_config(folder)
         # What a folder was saved without must be named as missing; T5 is the one part that may be.
         missing = {part: None for part in ("text_encoder_3", "tokenizer_3") if not (told.get(part) or [None])[0]}
         kinds = pipelines.types(machine, "transformer", *({"text_encoder_3"} - missing.keys()))
-        pipe: Any = StableDiffusion3Pipeline.from_pretrained(folder, dtype=kinds, use_safetensors=True, **missing)
+        pipe: Any = StableDiffusion3Pipeline.from_pretrained(
+            folder, dtype=kinds, use_safetensors=True, **missing, **parts
+        )
     pipe.set_progress_bar_config(disable=True)
     return assembled(pipe, name, machine)
 

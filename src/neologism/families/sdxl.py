@@ -139,7 +139,7 @@ def six_sizes(frame: Frame) -> tuple[float, ...]:
     return (frame.original[1], frame.original[0], round(top * down), round(left * across), frame.side[1], frame.side[0])
 
 
-def opened(folder: str, name: str, machine: Machine) -> StableDiffusionXL:
+def opened(folder: str, name: str, machine: Machine, **parts: Any) -> StableDiffusionXL:
     """The Stable Diffusion XL in a diffusers folder or of a hub id, frozen."""
     with pipelines.quiet():
         pipe: Any = StableDiffusionXLPipeline.from_pretrained(
@@ -147,6 +147,7 @@ def opened(folder: str, name: str, machine: Machine) -> StableDiffusionXL:
             dtype=pipelines.types(machine, "unet"),
             use_safetensors=True,
             add_watermarker=False,
+            **parts,
         )
     pipe.set_progress_bar_config(disable=True)
     return assembled(pipe, name, machine)

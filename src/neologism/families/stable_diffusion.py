@@ -93,7 +93,7 @@ class StableDiffusion:
         return self.encoders[0].module(ids).last_hidden_state.to(self.machine.weights)
 
 
-def opened(folder: str, name: str, machine: Machine) -> StableDiffusion:
+def opened(folder: str, name: str, machine: Machine, **parts: Any) -> StableDiffusion:
     """The Stable Diffusion in a diffusers folder or of a hub id, frozen."""
     with pipelines.quiet():
         pipe: Any = StableDiffusionPipeline.from_pretrained(
@@ -104,6 +104,7 @@ def opened(folder: str, name: str, machine: Machine) -> StableDiffusion:
             safety_checker=None,
             feature_extractor=None,
             requires_safety_checker=False,
+            **parts,
         )
     pipe.set_progress_bar_config(disable=True)
     return assembled(pipe, name, machine)
