@@ -34,7 +34,8 @@ class Recipe(BaseModel):
     start_from: Words = Field(default=(), alias="from")
     """Files of words learned earlier, to go on from. One for each word, or none."""
     base: str = "emoji"
-    """The model: "emoji" (it ships), a diffusers folder, a single .safetensors file, or a hub id. BASE+FOLDER takes what a
+    """The model: "emoji" (it ships), a diffusers folder, a single .safetensors file, or a hub id
+    (OWNER/NAME, or OWNER/NAME@REVISION; the commit is recorded). BASE+FOLDER takes what a
     file lacks (such as FLUX's text encoders) from a diffusers folder, or another VAE from its folder."""
     kind: Literal["object", "style"] = "object"
     """What the pictures show: an object, or the style in which they are made."""

@@ -253,6 +253,7 @@ def shown_image(photo: Photo, course: Course) -> Image.Image:
 def prove(course: Course, files: list[Path], after: dict[str, dict[str, str]]) -> None:
     """Write down the base's hashes before and after, for `verify`."""
     proof = {
+        "base": course.model.name,  # of a hub's model with the commit, which the recipe need not name
         "precision": course.model.machine.precision,
         "before": course.before,
         "after": after,

@@ -19,7 +19,7 @@ class Family(Protocol):
     """What a family's file has to have."""
 
     def opened(self, folder: str, name: str, machine: Machine, **parts: Any) -> Model:
-        """The model in a diffusers folder or of a hub id; `parts` stand in for its own."""
+        """The model in a diffusers folder; `parts` stand in for its own."""
         ...
 
     def assembled(self, pipe: Any, name: str, machine: Machine) -> Model:
@@ -44,7 +44,7 @@ REFUSED = {
 
 
 def open_model(base: str = "emoji", device: str = "auto", precision: str = "auto") -> Model:
-    """The frozen base model: "emoji", a diffusers folder, a single .safetensors file, or a hub id.
+    """The frozen base model: "emoji", a diffusers folder, a single .safetensors file, or a hub id (OWNER/NAME, OWNER/NAME@REVISION).
 
     Behind a plus sign (BASE+FOLDER) stands a diffusers folder that has what a file lacks, or a folder with another VAE.
 
@@ -53,8 +53,6 @@ def open_model(base: str = "emoji", device: str = "auto", precision: str = "auto
         DeviceError: the device is not there.
     """
     where = machine(device, precision)
-    if not Path(base).exists() and "+" not in base and base != "emoji" and not looks_like_path(base):
-        return opened(family_online(base), base, base, where)
     found = places.located(base)
     parts = {"vae": pipelines.vae_in(found.vae)} if found.vae else {}
     if found.place.is_file():
@@ -70,22 +68,6 @@ def from_file(base: Base, where: Machine, parts: dict[str, Any]) -> Model:
     except (OSError, ValueError) as error:
         raise unopened(base.name, error) from None
     return FAMILIES[family].assembled(pipe, base.name, where)
-
-
-def family_online(base: str) -> str:
-    """The pipeline class that a hub id names."""
-    from diffusers import DiffusionPipeline  # pyright: ignore[reportPrivateImportUsage]
-
-    try:
-        config: Any = DiffusionPipeline.load_config(base)
-    except (OSError, ValueError) as error:
-        raise unopened(base, error) from None
-    return known_family(str(config.get("_class_name")), base)
-
-
-def looks_like_path(base: str) -> bool:
-    """Whether a name that is no folder was meant as one."""
-    return base.count("/") != 1 or base.startswith((".", "/", "~"))
 
 
 def family_of(folder: Path) -> str:
@@ -122,11 +104,8 @@ def known_family(name: str, folder: Path | str) -> str:
 
 
 def native_side(base: str) -> int:
-    """The side in pixels of a base's pictures, told from its configs alone; 512 for a hub id not at hand."""
-    try:
-        folder = places.located(base).place
-    except ModelError:
-        return 512
+    """The side in pixels of a base's pictures, told from its configs alone."""
+    folder = places.located(base).place
     if folder.is_file():
         return single_file.native_side(folder)
     name = "unet" if (folder / "unet").is_dir() else "transformer"
@@ -139,7 +118,7 @@ def native_side(base: str) -> int:
 
 
 def opened(family: str, source: str, base: str, where: Machine, **parts: Any) -> Model:
-    """The model of a family at a source; downloads are diffusers' own, safetensors only."""
+    """The model of a family in a folder; safetensors only."""
     try:
         return FAMILIES[family].opened(source, base, where, **parts)
     except (OSError, ValueError) as error:
@@ -150,5 +129,5 @@ def unopened(base: str, error: Exception) -> ModelError:
     """The complaint about a model that could not be opened."""
     first = str(error).strip().splitlines()[0].rstrip(".")
     return ModelError(
-        f"The model {base} could not be opened: {first}. Give --base emoji, a whole diffusers folder, or a hub id you can reach."
+        f"The model {base} could not be opened: {first}. Give --base emoji, a whole diffusers folder, or a .safetensors file."
     )

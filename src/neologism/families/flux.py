@@ -145,7 +145,7 @@ def places(high: int, wide: int) -> Tensor:
 
 
 def opened(folder: str, name: str, machine: Machine, **parts: Any) -> Flux:
-    """The FLUX.1 in a diffusers folder or of a hub id, frozen."""
+    """The FLUX.1 in a diffusers folder, frozen."""
     with pipelines.quiet():
         pipe: Any = FluxPipeline.from_pretrained(
             folder, dtype=pipelines.types(machine, "transformer", "text_encoder_2"), use_safetensors=True, **parts

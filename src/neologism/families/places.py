@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from neologism.errors import ModelError
+from neologism.families import hub
 
 EMOJI = Path(__file__).parent.parent / "emoji" / "base"
 
@@ -15,7 +16,7 @@ class Base:
     """A base at hand.
 
     Attributes:
-        name: what it is called in words' files.
+        name: what it is called in words' files; of the hub's models with the commit.
         place: a diffusers folder, or a single file.
         beside: a folder with what the file lacks (a whole diffusers folder), or with another VAE.
     """
@@ -38,10 +39,10 @@ class Base:
 
 
 def located(name: str) -> Base:
-    """The base of a name: "emoji", a diffusers folder, a file, either with +FOLDER behind it.
+    """The base of a name: "emoji", a diffusers folder, a file or a hub id, with +FOLDER behind it or without.
 
     Raises:
-        ModelError: there is no such folder or file.
+        ModelError: there is no such base, or it cannot be fetched.
     """
     if name == "emoji":
         return Base(name, EMOJI)
@@ -49,7 +50,10 @@ def located(name: str) -> Base:
         return Base(name, Path(name))
     first, sign, second = name.rpartition("+")
     if sign and first and (beside := located(second)).place.is_dir():
-        return Base(f"{located(first).name}+{beside.name}", located(first).place, beside.place)
+        own = located(first)
+        return Base(f"{own.name}+{beside.name}", own.place, beside.place)
+    if hub.is_id(name):
+        return Base(*hub.fetched(name))
     raise ModelError(
         f"There is no folder {name}. Give --base emoji, a diffusers folder, a .safetensors file, or a hub id such as owner/name."
     )

@@ -114,7 +114,7 @@ class StableDiffusion3:
 
 
 def opened(folder: str, name: str, machine: Machine, **parts: Any) -> StableDiffusion3:
-    """The Stable Diffusion 3 in a diffusers folder or of a hub id, frozen."""
+    """The Stable Diffusion 3 in a diffusers folder, frozen."""
     with pipelines.quiet():
         told: Any = StableDiffusion3Pipeline.load_config(folder)
         # What a folder was saved without must be named as missing; T5 is the one part that may be.

@@ -140,7 +140,7 @@ def six_sizes(frame: Frame) -> tuple[float, ...]:
 
 
 def opened(folder: str, name: str, machine: Machine, **parts: Any) -> StableDiffusionXL:
-    """The Stable Diffusion XL in a diffusers folder or of a hub id, frozen."""
+    """The Stable Diffusion XL in a diffusers folder, frozen."""
     with pipelines.quiet():
         pipe: Any = StableDiffusionXLPipeline.from_pretrained(
             folder,

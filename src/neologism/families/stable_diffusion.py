@@ -94,7 +94,7 @@ class StableDiffusion:
 
 
 def opened(folder: str, name: str, machine: Machine, **parts: Any) -> StableDiffusion:
-    """The Stable Diffusion in a diffusers folder or of a hub id, frozen."""
+    """The Stable Diffusion in a diffusers folder, frozen."""
     with pipelines.quiet():
         pipe: Any = StableDiffusionPipeline.from_pretrained(
             folder,
