@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from neologism.batches import TENSORS, Batch, counted, generator, joined
+from neologism.batches import Batch, counted, generator, joined, part_of
 from neologism.errors import WordError
 from neologism.families.model import Encoder, Model, bare
 from neologism.objective import loss
@@ -77,16 +77,14 @@ def best_word(model: Model, probes: Batch) -> str:
     left = [names[i] for i in chance]
     for most, tried in ROUNDS:
         left = left[:most]
-        losses = word_losses(model, left, part_of(probes, tried))
+        losses = word_losses(model, left, first_of(probes, tried))
         left = [left[i] for i in losses.argsort().tolist()]
     return left[0]
 
 
-def part_of(batch: Batch, count: int) -> Batch:
+def first_of(batch: Batch, count: int) -> Batch:
     """The first samples of a batch, taken round by round."""
-    rows = slice(0, min(count, len(batch)))
-    tensors = {name: getattr(batch, name)[rows] for name in TENSORS}
-    return Batch(**tensors, prompts=batch.prompts[rows], frames=batch.frames[rows])
+    return part_of(batch, slice(0, min(count, len(batch))))
 
 
 def worded(batch: Batch, word: str) -> Batch:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -102,8 +103,18 @@ class Recipe(BaseModel):
     """Arithmetic of the frozen model; the rows are always float32. "auto" measures nothing and says what it chose and why."""
     device: str = "auto"
     """"auto", "cpu", "cuda", "cuda:1" or "mps"."""
+    memory: str = ""
+    """Fit the run into "6gb", "8gb", "12gb" or any other size, or into what is free ("auto"): from the base's measured sizes
+    the settings below are chosen, the cheapest first, and it is told what was chosen and why. Nothing is chosen where empty."""
     gradient_checkpointing: bool = False
     """Compute activations twice to save memory."""
+    at_once: int | None = Field(default=None, ge=1)
+    """Samples computed at once; a batch of more is taken in pieces, for the same sum of gradients. All where not given."""
+    vae_away: bool = False
+    """Have the VAE on the device only while it works: to encode the pictures once, and to decode previews."""
+    quantised: Literal["none", "int8", "fp8", "nf4"] = "none"
+    """Store the largest frozen weights (the denoiser's, T5's) in 8 or 4 bits. The base is then a little another one.
+    Needs pip install 'neologism[quantised]'."""
     activations_bf16: bool = False
     """With fp32, keep what the backward pass needs in bf16: half of that memory, for gradients good to about three digits."""
 
@@ -124,6 +135,14 @@ class Recipe(BaseModel):
     def one_or_many(cls, value: Any) -> Any:
         """A single text counts as a list of one."""
         return (value,) if isinstance(value, str) else value
+
+    @field_validator("memory")
+    @classmethod
+    def sizes_of_memory(cls, value: str) -> str:
+        """A number of gigabytes, or "auto"."""
+        if value not in ("", "auto") and not re.fullmatch(r"\d+(\.\d+)?gb", value):
+            raise ValueError(f"found {value!r}; auto, or gigabytes such as 8gb are allowed")
+        return value
 
     @field_validator("times")
     @classmethod
@@ -200,7 +219,8 @@ class Recipe(BaseModel):
 
 
 SHARED = (
-    "base", "device", "precision", "gradient_checkpointing", "activations_bf16", "side", "batch", "accumulate", "weighting",
+    "base", "device", "precision", "memory", "gradient_checkpointing", "at_once", "vae_away", "quantised", "activations_bf16",
+    "side", "batch", "accumulate", "weighting",
 )  # fmt: skip
 """What words that share a batch must agree on."""
 

@@ -58,11 +58,12 @@ def verify(run: Path) -> Verdict:
         proof = json.loads((run / "base.json").read_text("utf-8"))
         before, after, files = proof["before"], proof["after"], proof["words"]
         precision, base = str(proof.get("precision", "fp32")), proof.get("base")
+        quantised = str(proof.get("quantised", "none"))
     except (OSError, ValueError, KeyError):
         raise RunError(
             f"{run} holds no finished run (base.json is missing or not whole). Finish it by typing its train command again."
         ) from None
-    model = open_model(str(base or read(run / "recipe.toml")["base"]), precision=precision)
+    model = open_model(str(base or read(run / "recipe.toml")["base"]), precision=precision, quantised=quantised)
     now = hashes(model)
     changed = differences(before, after, "changed while training") + differences(
         before, now, "differs on disk from what was trained on"

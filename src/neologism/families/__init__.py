@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from neologism.device import Machine, machine
+from neologism.device import Limits, Machine, machine
 from neologism.errors import ModelError
 from neologism.families import flux, pipelines, places, sd3, sdxl, single_file, stable_diffusion
 from neologism.families.model import Conditioning, Encoder, Model
@@ -43,16 +44,23 @@ REFUSED = {
 }
 
 
-def open_model(base: str = "emoji", device: str = "auto", precision: str = "auto") -> Model:
+def open_model(
+    base: str = "emoji",
+    device: str = "auto",
+    precision: str = "auto",
+    quantised: str = "none",
+    limits: Limits | None = None,
+) -> Model:
     """The frozen base model: "emoji", a diffusers folder, a single .safetensors file, or a hub id (OWNER/NAME, OWNER/NAME@REVISION).
 
+    `quantised` ("int8", "fp8", "nf4") is how the weights of the largest parts are stored; `limits` keep the memory small.
     Behind a plus sign (BASE+FOLDER) stands a diffusers folder that has what a file lacks, or a folder with another VAE.
 
     Raises:
         ModelError: there is no such model, a part of it is missing, or its family is not known.
-        DeviceError: the device is not there.
+        DeviceError: the device is not there, or a library that quantises.
     """
-    where = machine(device, precision)
+    where = replace(machine(device, precision, quantised), limits=limits or Limits())
     found = places.located(base)
     parts = {"vae": pipelines.vae_in(found.vae)} if found.vae else {}
     if found.place.is_file():
@@ -104,8 +112,11 @@ def known_family(name: str, folder: Path | str) -> str:
 
 
 def native_side(base: str) -> int:
-    """The side in pixels of a base's pictures, told from its configs alone."""
-    folder = places.located(base).place
+    """The side in pixels of a base's pictures, told from its configs alone; 512 for one that is not at hand."""
+    try:
+        folder = places.located(base, at_hand=True).place
+    except ModelError:
+        return 512
     if folder.is_file():
         return single_file.native_side(folder)
     name = "unet" if (folder / "unet").is_dir() else "transformer"

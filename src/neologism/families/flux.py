@@ -54,7 +54,7 @@ class Flux:
 
     def encode(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         """Posterior mean and deviation [n, c, h, w], float32, of pixels [n, 3, h, w] in -1..1."""
-        return pipelines.posterior(self.pipe.vae, pixels)
+        return pipelines.posterior(self.pipe.vae, pixels, self.machine)
 
     def scale(self, sample: Tensor) -> Tensor:
         """A posterior sample, shifted and scaled."""
@@ -117,7 +117,7 @@ class Flux:
             **more,
         ).images
         side = self.size // int(self.pipe.vae_scale_factor)
-        return pipelines.pictures(self.pipe, unpacked(tokens, side, side))
+        return pipelines.pictures(self.pipe, unpacked(tokens, side, side), self.machine)
 
     @functools.cached_property
     def drawer(self) -> Any:

@@ -25,10 +25,10 @@ def is_id(name: str) -> bool:
     return not name.startswith((".", "/", "~")) and ID.fullmatch(name) is not None
 
 
-def fetched(name: str) -> tuple[str, Path]:
+def fetched(name: str, at_hand: bool = False) -> tuple[str, Path]:
     """The id with the commit that its revision means now, and the folder of its snapshot, fetched where it was not at hand.
 
-    Without a network the newest snapshot at hand is taken.
+    Without a network, or where only what is `at_hand` is wanted, it is the snapshot of the last time.
 
     Raises:
         ModelError: there is no such model or revision, its owner wants terms accepted, or the hub cannot be reached.
@@ -45,7 +45,9 @@ def fetched(name: str) -> tuple[str, Path]:
     found = ID.fullmatch(name)
     repository, revision = (found["name"], found["revision"]) if found else (name, None)
     try:
-        folder = Path(snapshot_download(repository, revision=revision, allow_patterns=FETCHED, ignore_patterns=LEFT))
+        found_at = snapshot_download(
+            repository, revision=revision, local_files_only=at_hand, allow_patterns=FETCHED, ignore_patterns=LEFT
+        )
     except GatedRepoError:
         raise ModelError(
             f"The owner of {repository} wants terms accepted. Accept them on its page, type `hf auth login`, and try again."
@@ -60,7 +62,7 @@ def fetched(name: str) -> tuple[str, Path]:
         ) from None
     except (OSError, HFValidationError, CachedRepoTreeNotFoundError) as error:
         raise unreached(name, error) from None
-    return f"{repository}@{folder.name}", folder
+    return f"{repository}@{Path(found_at).name}", Path(found_at)
 
 
 def unreached(name: str, error: Exception) -> ModelError:

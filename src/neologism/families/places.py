@@ -38,8 +38,10 @@ class Base:
         return self.beside if self.beside and (self.beside / "model_index.json").exists() else None
 
 
-def located(name: str) -> Base:
+def located(name: str, at_hand: bool = False) -> Base:
     """The base of a name: "emoji", a diffusers folder, a file or a hub id, with +FOLDER behind it or without.
+
+    What is not on this machine is fetched, unless only what is `at_hand` is wanted.
 
     Raises:
         ModelError: there is no such base, or it cannot be fetched.
@@ -49,11 +51,11 @@ def located(name: str) -> Base:
     if Path(name).exists():
         return Base(name, Path(name))
     first, sign, second = name.rpartition("+")
-    if sign and first and (beside := located(second)).place.is_dir():
-        own = located(first)
+    if sign and first and (beside := located(second, at_hand)).place.is_dir():
+        own = located(first, at_hand)
         return Base(f"{own.name}+{beside.name}", own.place, beside.place)
     if hub.is_id(name):
-        return Base(*hub.fetched(name))
+        return Base(*hub.fetched(name, at_hand))
     raise ModelError(
         f"There is no folder {name}. Give --base emoji, a diffusers folder, a .safetensors file, or a hub id such as owner/name."
     )

@@ -131,16 +131,7 @@ def unconverted(file: Path, reason: str) -> ModelError:
 
 def written(folder: Path, shapes: Shapes, kind: str, file: Path, has_vae: bool) -> None:
     """Write a diffusers folder of the file's configs and CLIP's tokenizers."""
-    if kind == "sdxl":
-        texts = {
-            "text_encoder": checkpoints.clip_config(shapes, CLIP_XL),
-            "text_encoder_2": checkpoints.open_clip_config(shapes, OPEN_XL),
-        }
-    else:
-        config = (
-            checkpoints.clip_config(shapes, CLIP_1) if kind == "sd1" else checkpoints.open_clip_config(shapes, OPEN_2)
-        )
-        texts = {"text_encoder": config}
+    texts = texts_of(shapes, kind)
     guess, unet = prediction(file, kind), checkpoints.unet_config(shapes, kind, file)
     if kind == "sd2" and guess == "epsilon":
         unet["sample_size"] = 64
@@ -157,6 +148,16 @@ def written(folder: Path, shapes: Shapes, kind: str, file: Path, has_vae: bool) 
     (folder / "scheduler").mkdir()
     (folder / "scheduler" / "scheduler_config.json").write_text(json.dumps(scheduler(shapes, guess)))
     (folder / "model_index.json").write_text(json.dumps(index(kind, list(texts))))
+
+
+def texts_of(shapes: Shapes, kind: str) -> dict[str, dict[str, Any]]:
+    """The configs of a file's CLIP text encoders."""
+    if kind == "sd2":
+        return {"text_encoder": checkpoints.open_clip_config(shapes, OPEN_2)}
+    if kind == "sd1":
+        return {"text_encoder": checkpoints.clip_config(shapes, CLIP_1)}
+    second = checkpoints.open_clip_config(shapes, OPEN_XL)
+    return {"text_encoder": checkpoints.clip_config(shapes, CLIP_XL), "text_encoder_2": second}
 
 
 def index(kind: str, texts: list[str]) -> dict[str, Any]:

@@ -49,7 +49,7 @@ class StableDiffusion:
 
     def encode(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         """Posterior mean and deviation [n, c, h, w], float32, of pixels [n, 3, h, w] in -1..1."""
-        return pipelines.posterior(self.pipe.vae, pixels)
+        return pipelines.posterior(self.pipe.vae, pixels, self.machine)
 
     def scale(self, sample: Tensor) -> Tensor:
         """A posterior sample times the VAE's scaling factor."""
@@ -80,7 +80,7 @@ class StableDiffusion:
             guidance_scale=guidance,
             output_type="latent",
         ).images
-        return pipelines.pictures(self.pipe, latents)
+        return pipelines.pictures(self.pipe, latents, self.machine)
 
     @functools.cached_property
     def drawer(self) -> Any:

@@ -1,0 +1,121 @@
+"""Plans for a memory: what to compute twice, what to put away and how small to store, by the base's measured sizes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import torch
+
+from neologism.device import free_bytes, machine
+from neologism.families.measuring import Measured, measured
+from neologism.families.quantising import BYTES
+from neologism.recipe import Recipe
+
+GIB = 2**30
+RESERVED = 0.75 * GIB  # what a GPU's own library and PyTorch's blocks take besides
+WORKSPACE = 1.25  # of what a step keeps: room for the operations on the way
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a run computes in a memory.
+
+    Attributes:
+        precision, quantised, gradient_checkpointing, vae_away, at_once: the settings of those names.
+        needed: estimated bytes at the peak.
+        told: what was chosen and why, in words.
+    """
+
+    precision: str
+    quantised: str = "none"
+    gradient_checkpointing: bool = False
+    vae_away: bool = False
+    at_once: int | None = None
+    needed: int = 0
+    told: str = ""
+
+
+def planned(recipe: Recipe, together: int = 1) -> Plan:
+    """The plan of a recipe: what it says, or the first that fits its `memory`; `together` words fill a batch.
+
+    Raises:
+        ModelError: the base cannot be measured.
+        DeviceError: the device is not there.
+    """
+    where = machine(recipe.device, recipe.precision, recipe.quantised)
+    said = Plan(where.precision, recipe.quantised, recipe.gradient_checkpointing, recipe.vae_away, recipe.at_once)
+    if not recipe.memory:
+        return replace(said, precision=recipe.precision)
+    room, named = room_of(recipe.memory, where.device)
+    sizes, batch = measured(recipe.base, recipe.side), recipe.batch * together
+    best, enough = said, ", and that may not be enough"
+    for plan in ladder(said, batch, where.device.type):
+        best = replace(plan, needed=needed(sizes, plan, batch, recipe.activations_bf16))
+        if best.needed <= room:
+            enough = ""
+            break
+    told_of = told(best, said, batch, named) + enough
+    return replace(
+        best, precision=recipe.precision if best.precision == said.precision else best.precision, told=told_of
+    )
+
+
+def room_of(memory: str, device: torch.device) -> tuple[float, str]:
+    """The bytes of a memory, and what it is called."""
+    if memory == "auto":
+        free = free_bytes(device)
+        return free, f"the {free / GIB:.1f} GB that are free"
+    return float(memory.removesuffix("gb")) * GIB, memory.upper().replace("GB", " GB")
+
+
+def ladder(plan: Plan, batch: int, device: str) -> Iterator[Plan]:
+    """Plans from that which costs nothing to that which costs most; each keeps what those before it save.
+
+    The gradient stays the same down to the last digits until weights are quantised, which changes the model a little.
+    """
+    yield plan
+    yield (plan := replace(plan, vae_away=True))
+    yield (plan := replace(plan, gradient_checkpointing=True))
+    at_once = plan.at_once or batch
+    while at_once > 1:
+        at_once = -(-at_once // 2)
+        yield (plan := replace(plan, at_once=at_once))
+    if plan.precision == "fp32" and device != "cpu":  # a CPU without bf16 of its own would be slower by far
+        yield (plan := replace(plan, precision="bf16"))
+    if plan.quantised == "none":
+        yield (plan := replace(plan, precision="bf16", quantised="int8"))
+    if device == "cuda":
+        yield replace(plan, precision="bf16", quantised="nf4")
+
+
+def needed(sizes: Measured, plan: Plan, batch: int, halved: bool = False) -> int:
+    """Estimated bytes at the peak of a run: weights, and what is kept or in hand in the costlier of a step and a picture."""
+    number = 4 if plan.precision == "fp32" else 2
+    large = BYTES[plan.quantised] if plan.precision == "bf16" else 4.0
+    others = ((part, count) for part, count in sizes.parts.items() if part != "vae")
+    weights = sum(count * (large if part_is_large(part, sizes) else 4) for part, count in others)
+    vae = sizes.parts.get("vae", 0) * 4
+    kept = sizes.kept_twice if plan.gradient_checkpointing else sizes.kept
+    kept_number = 2 if halved else number
+    step = (kept * kept_number + sizes.kept_of_text * 4) * min(plan.at_once or batch, batch) * WORKSPACE
+    picture = sizes.decoded * 4 + (vae if plan.vae_away else 0)
+    return int(weights + max(step, picture) + (0 if plan.vae_away else vae) + RESERVED)
+
+
+def part_is_large(part: str, sizes: Measured) -> bool:
+    """Whether a part is in the machine's own type: the denoiser, and what is as large (T5); VAE and CLIP are float32."""
+    return part == sizes.denoiser or (part.startswith("text_encoder") and sizes.parts[part] > 2 * 10**9)
+
+
+def told(plan: Plan, said: Plan, batch: int, named: str) -> str:
+    """What was chosen and why."""
+    steps = {
+        "bf16": plan.precision != said.precision,
+        "the VAE on the device only while it works": plan.vae_away and not said.vae_away,
+        "activations computed twice": plan.gradient_checkpointing and not said.gradient_checkpointing,
+        f"{plan.at_once} of {batch} samples at once": plan.at_once != said.at_once,
+        f"weights kept in {plan.quantised}": plan.quantised != said.quantised,
+    }
+    chosen = ", ".join(name for name, new in steps.items() if new) or "as set"
+    return f"for {named}: {chosen} (about {plan.needed / GIB:.1f} GB at the peak, estimated)"
