@@ -148,12 +148,18 @@ def convert(
             help="common (one file that most tools read), diffusers, a1111, a1111-png, comfyui, kohya, invokeai, onetrainer."
         ),
     ] = "common",
+    encoder: Annotated[
+        str | None,
+        typer.Option(
+            help="Whose vectors a file of one bare tensor holds: clip_l, clip_h, clip_g, t5, or text for any other."
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Write a word's file again as another tool wants it; the vectors stay the same to the bit."""
     from neologism import formats
 
-    found = formats.examined(file)
+    found = formats.examined(file, encoder)
     written = formats.save(found.embedding, out, to)
     screen.show_converted(found, written, formats.how_to_use(found.embedding, written, to), console)
     if as_json:
