@@ -166,6 +166,31 @@ def convert(
         printed({"word": found.embedding.word, "recognised": found.layout, "notes": list(found.notes), "file": written})
 
 
+@app.command(
+    epilog="Example: neologism transfer words/my-mug/word.safetensors --to stabilityai/stable-diffusion-xl-base-1.0"
+)
+def transfer(
+    word: Annotated[Path, typer.Argument(help="A learned word's file.")],
+    to: Annotated[str, typer.Option(help="The base to carry it to.")],
+    source: Annotated[
+        str | None, typer.Option("--from", help="The base it was learned on, where the file does not say it.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="The file to write; beside the word's where not given.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Carry a word to another family as a start for training there, and say how well known words are found there."""
+    from neologism import formats
+    from neologism.transferring import transfer as carry
+
+    carried, fits = carry(formats.load(word), to, source)
+    file = formats.save(carried, out or word.with_name(f"{word.stem}-start.safetensors"))
+    screen.show_transfer(carried, fits, file, console)
+    if as_json:
+        printed({"word": carried.word, "file": file, "base": carried.base, "fits": [vars(fit) for fit in fits]})
+
+
 @app.command(epilog="Example: neologism verify words/my-mug")
 def verify(run: Annotated[Path, typer.Argument(help="The folder of a finished run.")], as_json: Json = False) -> None:
     """Prove that a run changed nothing but its word: hashes of every tensor, and pictures bit for bit."""

@@ -11,14 +11,22 @@ TOKENS = 49_408
 """How many tokens it knows."""
 
 
+def merges() -> str:
+    """The list of merges, as transformers reads it."""
+    return gzip.decompress((Path(__file__).parent / "clip" / "merges.txt.gz").read_bytes()).decode()
+
+
+def tokens() -> list[str]:
+    """Every token, by its number."""
+    letters = in_bytes_order()
+    return [*letters, *(letter + "</w>" for letter in letters), *map(joined, merges().splitlines()[1:]), START, END]
+
+
 def tokenizer(folder: Path, padding: str) -> None:
     """Write the tokenizer into a new folder as transformers reads it; `padding` is the token that fills prompts up."""
-    merges = gzip.decompress((Path(__file__).parent / "clip" / "merges.txt.gz").read_bytes()).decode()
     folder.mkdir()
-    (folder / "merges.txt").write_text(merges, "utf-8")
-    letters = in_bytes_order()
-    tokens = [*letters, *(letter + "</w>" for letter in letters), *map(joined, merges.splitlines()[1:]), START, END]
-    (folder / "vocab.json").write_text(json.dumps({token: number for number, token in enumerate(tokens)}), "utf-8")
+    (folder / "merges.txt").write_text(merges(), "utf-8")
+    (folder / "vocab.json").write_text(json.dumps({token: number for number, token in enumerate(tokens())}), "utf-8")
     config = {"tokenizer_class": "CLIPTokenizer", "model_max_length": 77, "bos_token": START, "pad_token": padding}
     config |= dict.fromkeys(("eos_token", "unk_token"), END)
     (folder / "tokenizer_config.json").write_text(json.dumps(config))
