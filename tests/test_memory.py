@@ -12,18 +12,20 @@ import pytest
 import torch
 from torch import nn
 
-from neologism import loop, memory
+from neologism import latents, loop, memory
 from neologism.device import Limits, enough_memory
 from neologism.errors import DeviceError, RecipeError
 from neologism.events import Finished, Opened, Warned
-from neologism.families import Model, measuring, open_model, quantising
+from neologism.families import Model, measuring, open_model, quantising, streaming
 from neologism.families.flux import Flux
 from neologism.families.measuring import Measured, measured
+from neologism.framing import Frame
 from neologism.generation import generate
 from neologism.memory import GIB, Plan, ladder, needed
 from neologism.recipe import Recipe, recipe
 from neologism.training import train
 from neologism.verifying import verify
+from neologism.vocabulary import taught
 from tests.originals import original, parts, saved
 
 FAMILIES = ("sd", "sdxl", "sd3", "flux")
@@ -72,7 +74,7 @@ def test_what_is_kept_is_what_a_step_keeps(bases: dict[str, Path]) -> None:
 
 LARGE = Measured(
     {"unet": 2_567_000_000, "text_encoder": 123_000_000, "text_encoder_2": 695_000_000, "vae": 84_000_000},
-    "unet", 2_140_000_000, 270_000_000, 30_000_000, 4 * 128 * 1024 * 1024, 1024,
+    "unet", 2_140_000_000, 270_000_000, 20_000_000, 60_000_000, 30_000_000, 4 * 128 * 1024 * 1024, 1024,
 )  # fmt: skip
 
 
@@ -81,7 +83,7 @@ def test_each_plan_of_the_ladder_needs_no_more_than_the_one_before() -> None:
     wanted = [needed(LARGE, plan, 8) for plan in plans]
     assert wanted == sorted(wanted, reverse=True)
     assert plans[0] == Plan("fp32")
-    assert plans[-1] == Plan("bf16", "nf4", gradient_checkpointing=True, vae_away=True, at_once=1)
+    assert plans[-1] == Plan("bf16", "nf4", gradient_checkpointing=True, vae_away=True, at_once=1, streamed=True)
     assert [plan.at_once for plan in plans if plan.quantised == "none"] == [None, None, None, 4, 2, 1, 1]
 
 
@@ -148,6 +150,39 @@ def test_pieces_twice_computed_activations_and_a_vae_put_away_change_no_word(
     for number, more in enumerate(({"at_once": 3}, {"gradient_checkpointing": True, "vae_away": True})):
         _, small = learned(settings(tiny_base, pictures, **more), tmp_path / str(number))
         assert torch.allclose(plain, small, atol=1e-4), more
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_streamed_denoiser_learns_the_same_and_uses_its_blocks_only_where_they_are(
+    bases: dict[str, Path], family: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Flux, "size", 32)
+    frame = Frame((0, 0, 32, 32), (32, 32), (32, 32), False)
+    gradients, pictures, hashes = [], [], []
+    for limits in (Limits(), Limits(streamed=True)):
+        model = open_model(str(bases[family]), precision="fp32", limits=limits)
+        hashes.append({name: latents.fingerprint(part) for name, part in model.parts().items()})
+        if limits.streamed:
+            unusable_at_rest(model.parts()["unet" if "unet" in model.parts() else "transformer"])
+        rows = {e.key: nn.Parameter(torch.full((1, e.width), 0.1)) for e in model.encoders}
+        with taught(model, {"<disc>": rows}):
+            told, noisy = model.condition(["a <disc>"], [frame]), torch.ones(1, 4, 8, 8)
+            model.predict(noisy, model.noise.times(torch.tensor([0.5])), told).square().sum().backward()
+        gradients.append(next(iter(rows.values())).grad)
+        pictures.append(generate(model, "a cat", steps=2)[0].tobytes())
+    assert gradients[0].any() and torch.allclose(gradients[0], gradients[1], atol=1e-5)
+    assert pictures[0] == pictures[1] and hashes[0] == hashes[1]
+
+
+def unusable_at_rest(network: nn.Module) -> None:
+    """Spoil what a block has while it rests, as weights in main memory are of no use to a GPU."""
+    found = [*streaming.blocks(network)]
+    assert found
+    for block in found:
+        visitor: Any = block.forward
+        visitor.homes = {name: home.clone() for name, home in visitor.homes.items()}
+        for parameter in block.parameters():
+            parameter.data.fill_(float("nan"))
 
 
 def test_a_run_in_a_memory_says_what_was_chosen(tiny_base: Path, pictures: Path, tmp_path: Path) -> None:

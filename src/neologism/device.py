@@ -20,12 +20,14 @@ class Limits:
     Attributes:
         at_once: how many samples are computed at once; None is all of them.
         vae_away: whether the VAE is on the device only while it works.
+        streamed: whether the denoiser's blocks are on the device only while they compute.
         eased: whether they were tightened because memory fell short.
         told: what was chosen for the memory and why, in words; "" where nothing was.
     """
 
     at_once: int | None = None
     vae_away: bool = False
+    streamed: bool = False
     eased: bool = False
     told: str = ""
 

@@ -69,8 +69,10 @@ def ease(model: Model, samples: int) -> str:
     """Tighten the limits of a model; what was done, in words."""
     limits = model.machine.limits
     limits.eased, limits.vae_away = True, True
+    model.parts()["vae"].to("cpu")
     limits.at_once = max(1, (limits.at_once or samples) // 2)
-    model.save_memory()
+    if not limits.streamed:  # whose blocks are computed twice anyway
+        model.save_memory()
     return (
         f"Memory fell short. From here on activations are computed twice and {limits.at_once} of {samples} samples at once; "
         "the sum of gradients is the same."

@@ -22,7 +22,7 @@ class Plan:
     """How a run computes in a memory.
 
     Attributes:
-        precision, quantised, gradient_checkpointing, vae_away, at_once: the settings of those names.
+        precision, quantised, gradient_checkpointing, vae_away, at_once, streamed: the settings of those names.
         needed: estimated bytes at the peak.
         told: what was chosen and why, in words.
     """
@@ -32,6 +32,7 @@ class Plan:
     gradient_checkpointing: bool = False
     vae_away: bool = False
     at_once: int | None = None
+    streamed: bool = False
     needed: int = 0
     told: str = ""
 
@@ -44,7 +45,10 @@ def planned(recipe: Recipe, together: int = 1) -> Plan:
         DeviceError: the device is not there.
     """
     where = machine(recipe.device, recipe.precision, recipe.quantised)
-    said = Plan(where.precision, recipe.quantised, recipe.gradient_checkpointing, recipe.vae_away, recipe.at_once)
+    said = Plan(
+        where.precision, recipe.quantised, recipe.gradient_checkpointing or recipe.streamed, recipe.vae_away, recipe.at_once,
+        recipe.streamed,
+    )  # fmt: skip
     if not recipe.memory:
         return replace(said, precision=recipe.precision)
     room, named = room_of(recipe.memory, where.device)
@@ -86,15 +90,19 @@ def ladder(plan: Plan, batch: int, device: str) -> Iterator[Plan]:
     if plan.quantised == "none":
         yield (plan := replace(plan, precision="bf16", quantised="int8"))
     if device == "cuda":
-        yield replace(plan, precision="bf16", quantised="nf4")
+        yield (plan := replace(plan, precision="bf16", quantised="nf4"))
+    if device != "cpu":
+        yield replace(plan, streamed=True)
 
 
 def needed(sizes: Measured, plan: Plan, batch: int, halved: bool = False) -> int:
     """Estimated bytes at the peak of a run: weights, and what is kept or in hand in the costlier of a step and a picture."""
     number = 4 if plan.precision == "fp32" else 2
     large = BYTES[plan.quantised] if plan.precision == "bf16" else 4.0
-    others = ((part, count) for part, count in sizes.parts.items() if part != "vae")
+    others = ((part, count) for part, count in sizes.parts.items() if part not in ("vae", sizes.denoiser))
     weights = sum(count * (large if part_is_large(part, sizes) else 4) for part, count in others)
+    # Of the streamed blocks one computes, and the next may be on its way.
+    weights += (sizes.outside + 2 * sizes.block) * number if plan.streamed else sizes.parts[sizes.denoiser] * large
     vae = sizes.parts.get("vae", 0) * 4
     kept = sizes.kept_twice if plan.gradient_checkpointing else sizes.kept
     kept_number = 2 if halved else number
@@ -104,8 +112,8 @@ def needed(sizes: Measured, plan: Plan, batch: int, halved: bool = False) -> int
 
 
 def part_is_large(part: str, sizes: Measured) -> bool:
-    """Whether a part is in the machine's own type: the denoiser, and what is as large (T5); VAE and CLIP are float32."""
-    return part == sizes.denoiser or (part.startswith("text_encoder") and sizes.parts[part] > 2 * 10**9)
+    """Whether a text encoder is in the machine's own type as the denoiser is (T5); CLIP is float32."""
+    return sizes.parts[part] > 2 * 10**9
 
 
 def told(plan: Plan, said: Plan, batch: int, named: str) -> str:
@@ -115,6 +123,7 @@ def told(plan: Plan, said: Plan, batch: int, named: str) -> str:
         "the VAE on the device only while it works": plan.vae_away and not said.vae_away,
         "activations computed twice": plan.gradient_checkpointing and not said.gradient_checkpointing,
         f"{plan.at_once} of {batch} samples at once": plan.at_once != said.at_once,
+        "the denoiser's blocks on the device only while they compute": plan.streamed and not said.streamed,
         f"weights kept in {plan.quantised}": plan.quantised != said.quantised,
     }
     chosen = ", ".join(name for name, new in steps.items() if new) or "as set"

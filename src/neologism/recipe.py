@@ -112,6 +112,9 @@ class Recipe(BaseModel):
     """Samples computed at once; a batch of more is taken in pieces, for the same sum of gradients. All where not given."""
     vae_away: bool = False
     """Have the VAE on the device only while it works: to encode the pictures once, and to decode previews."""
+    streamed: bool = False
+    """Have each block of the denoiser on the device only while it computes: exact and slow. Its activations are computed twice,
+    and its weights are not quantised (T5's may be)."""
     quantised: Literal["none", "int8", "fp8", "nf4"] = "none"
     """Store the largest frozen weights (the denoiser's, T5's) in 8 or 4 bits. The base is then a little another one.
     Needs pip install 'neologism[quantised]'."""
@@ -219,7 +222,7 @@ class Recipe(BaseModel):
 
 
 SHARED = (
-    "base", "device", "precision", "memory", "gradient_checkpointing", "at_once", "vae_away", "quantised", "activations_bf16",
+    "base", "device", "precision", "memory", "gradient_checkpointing", "at_once", "vae_away", "streamed", "quantised", "activations_bf16",
     "side", "batch", "accumulate", "weighting",
 )  # fmt: skip
 """What words that share a batch must agree on."""

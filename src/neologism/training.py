@@ -73,9 +73,9 @@ def train(recipe: Recipe, out: Path | str | None = None) -> Iterator[Event]:
 def opened_for(recipe: Recipe, together: int = 1) -> Model:
     """The recipe's base, where and as the recipe or its memory says; `together` words fill a batch."""
     plan = memory.planned(recipe, together)
-    limits = Limits(plan.at_once, plan.vae_away, told=plan.told)
+    limits = Limits(plan.at_once, plan.vae_away, plan.streamed, told=plan.told)
     model = open_model(recipe.base, recipe.device, plan.precision, plan.quantised, limits)
-    if plan.gradient_checkpointing:
+    if plan.gradient_checkpointing and not plan.streamed:  # streamed blocks are computed twice anyway
         model.save_memory()
     return model
 

@@ -16,14 +16,8 @@ from torch import Tensor, nn
 
 from neologism.families import checkpoints, places, single_file
 from neologism.families.places import Base
+from neologism.families.streaming import blocks
 
-BLOCKS = (
-    "ResnetBlock2D",
-    "BasicTransformerBlock",
-    "JointTransformerBlock",
-    "FluxTransformerBlock",
-    "FluxSingleTransformerBlock",
-)
 FLUX_LATENTS = 128  # its config names no side; its pipeline takes this
 VARIANTS = (".fp16", ".bf16", ".non_ema")
 T5_TOKENS = 512  # at most, in a prompt of FLUX
@@ -38,6 +32,7 @@ class Measured:
         denoiser: which of the parts is the denoiser.
         kept: numbers that one sample's step keeps for the backward pass in the denoiser.
         kept_twice: the same when activations are computed twice.
+        outside, block: numbers of the denoiser's weights outside its blocks, and in the largest of them.
         kept_of_text: numbers that the text encoders keep for one prompt.
         decoded: numbers that the VAE has in hand at its largest, for one picture.
         side: of the pictures, in pixels.
@@ -47,6 +42,8 @@ class Measured:
     denoiser: str
     kept: int
     kept_twice: int
+    outside: int
+    block: int
     kept_of_text: int
     decoded: int
     side: int
@@ -64,9 +61,9 @@ def measured(name: str, wanted: int | None = None) -> Measured:
     config, vae, texts = configs_of(base, denoiser)
     scale = 2 ** (len(vae.get("block_out_channels", (0,) * 4)) - 1)
     side = wanted or int(config.get("sample_size") or FLUX_LATENTS) * scale
-    plain, twice = kept_by(config, side // scale)
+    denoising = kept_by(config, side // scale)
     decoded = 4 * int(vae.get("block_out_channels", (128,))[0]) * side * side
-    return Measured(parts, denoiser, plain, twice, sum(map(kept_by_text, texts)), decoded, side)
+    return Measured(parts, denoiser, *denoising, sum(map(kept_by_text, texts)), decoded, side)
 
 
 def parts_of(base: Base) -> dict[str, int]:
@@ -127,8 +124,9 @@ def kept_by_text(config: dict[str, Any]) -> int:
     return tokens * layers * (12 * width + 4 * inner)
 
 
-def kept_by(config: dict[str, Any], latents: int) -> tuple[int, int]:
-    """Numbers that the denoiser keeps for one sample's backward pass: all, and when each block is computed twice.
+def kept_by(config: dict[str, Any], latents: int) -> tuple[int, int, int, int]:
+    """Numbers that the denoiser keeps for one sample's backward pass: all, and when each block is computed twice; then those of
+    its weights outside its blocks, and in the largest of them.
 
     It runs once without numbers (on PyTorch's meta device), so what is counted is what the network itself asks to keep.
     """
@@ -137,12 +135,15 @@ def kept_by(config: dict[str, Any], latents: int) -> tuple[int, int]:
         given = inputs(config, latents)
     weights = {id(parameter) for parameter in network.parameters()}
     tally = Tally(weights)
-    hooks = [hook for block in network.modules() if type(block).__name__ in BLOCKS for hook in tally.hooked(block)]
+    found = [*blocks(network)]
+    hooks = [hook for block in found for hook in tally.hooked(block)]
     with torch.autograd.graph.saved_tensors_hooks(tally.pack, lambda kept: kept), light_attention():
         network(**given)
     for hook in hooks:
         hook.remove()
-    return tally.kept, tally.outside + tally.answers + tally.largest
+    sizes = [sum(parameter.numel() for parameter in block.parameters()) for block in found]
+    rest = sum(parameter.numel() for parameter in network.parameters()) - sum(sizes)
+    return tally.kept, tally.outside + tally.answers + tally.largest, rest, max(sizes)
 
 
 class Tally:

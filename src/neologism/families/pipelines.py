@@ -14,7 +14,7 @@ from transformers.utils import logging as transformers_log
 
 from neologism.device import Machine
 from neologism.errors import ModelError
-from neologism.families import quantising
+from neologism.families import quantising, streaming
 from neologism.families.model import Encoder
 
 # What a text encoder of this width is called in the field's files; any other is the "text" encoder.
@@ -84,10 +84,13 @@ def frozen(pipe: Any, machine: Machine, denoiser: nn.Module) -> None:
     if next(denoiser.parameters()).dtype != machine.weights:
         denoiser.to(dtype=machine.weights)
     for part in networks:
+        streamed = part is denoiser and machine.limits.streamed
         # What is as large as the denoiser (T5) is in its type already; the VAE and CLIP are not, and stay float32.
-        if machine.quantised != "none" and next(part.parameters()).dtype == machine.weights:
+        if machine.quantised != "none" and not streamed and next(part.parameters()).dtype == machine.weights:
             quantising.quantise(part, machine.quantised, machine.device)
-        if part is not pipe.vae or not machine.limits.vae_away:
+        if streamed:
+            streaming.stream(part, machine.device)
+        elif part is not pipe.vae or not machine.limits.vae_away:
             part.to(machine.device)
 
 
