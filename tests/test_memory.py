@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import sys
 import types
@@ -21,7 +22,7 @@ from neologism.families.flux import Flux
 from neologism.families.measuring import Measured, measured
 from neologism.framing import Frame
 from neologism.generation import generate
-from neologism.memory import GIB, Plan, ladder, needed
+from neologism.memory import GIB, Demand, Plan, ladder
 from neologism.recipe import Recipe, recipe
 from neologism.training import train
 from neologism.verifying import verify
@@ -43,7 +44,7 @@ def test_a_bases_sizes_are_those_of_its_opened_networks(
     monkeypatch.setattr(Flux, "size", 32)
     sizes, model = measured(str(bases[family]), 32), open_model(str(bases[family]), precision="fp32")
     assert sizes.parts == {name: numbers(part) for name, part in model.parts().items()}
-    assert sizes.kept > sizes.kept_twice > 0 and sizes.kept_of_text > 0 and sizes.denoiser in sizes.parts
+    assert sizes.kept > sizes.kept_twice > 0 and all(sizes.kept_of_text.values()) and sizes.denoiser in sizes.parts
 
 
 def test_a_single_files_sizes_are_those_of_its_networks(tmp_path: Path) -> None:
@@ -74,13 +75,13 @@ def test_what_is_kept_is_what_a_step_keeps(bases: dict[str, Path]) -> None:
 
 LARGE = Measured(
     {"unet": 2_567_000_000, "text_encoder": 123_000_000, "text_encoder_2": 695_000_000, "vae": 84_000_000},
-    "unet", 2_140_000_000, 270_000_000, 20_000_000, 60_000_000, 30_000_000, 4 * 128 * 1024 * 1024, 1024,
+    "unet", 2_140_000_000, 270_000_000, 20_000_000, 60_000_000, {"text_encoder": 10_000_000, "text_encoder_2": 40_000_000}, 4 * 128 * 1024 * 1024, 1024,
 )  # fmt: skip
 
 
 def test_each_plan_of_the_ladder_needs_no_more_than_the_one_before() -> None:
-    plans = list(ladder(Plan("fp32"), 8, "cuda"))
-    wanted = [needed(LARGE, plan, 8) for plan in plans]
+    plans = list(ladder(Plan("fp32"), 8, "cuda", ["int8", "nf4"]))
+    wanted = [Demand(LARGE, 8).needed(plan) for plan in plans]
     assert wanted == sorted(wanted, reverse=True)
     assert plans[0] == Plan("fp32")
     assert plans[-1] == Plan("bf16", "nf4", gradient_checkpointing=True, vae_away=True, at_once=1, streamed=True)
@@ -89,6 +90,7 @@ def test_each_plan_of_the_ladder_needs_no_more_than_the_one_before() -> None:
 
 def of_size(size: str, monkeypatch: pytest.MonkeyPatch, **more: Any) -> Plan:
     monkeypatch.setattr(memory, "measured", lambda *_: LARGE)
+    monkeypatch.setattr(memory, "at_hand", lambda _: ["int8"])
     made = recipe(**{"memory": size, "precision": "bf16", "device": "cpu", "batch": 4} | more)
     return memory.planned(made)
 
@@ -103,6 +105,26 @@ def test_a_plan_is_the_cheapest_that_fits_and_says_so(monkeypatch: pytest.Monkey
     )
     assert all(plan.needed <= size * GIB for plan, size in ((roomy, 80), (middle, 12), (small, 10)))
     assert of_size("2gb", monkeypatch).told.endswith("GB at the peak, estimated), and that may not be enough")
+
+
+def test_a_text_encoder_whose_rows_do_not_learn_keeps_nothing() -> None:
+    large = dataclasses.replace(
+        LARGE, parts=LARGE.parts | {"text_encoder_3": 4_762_000_000}, kept_of_text={"text_encoder_3": 10**9}
+    )
+    with_t5, without = (Demand(large, 1, t5=t5).needed(Plan("bf16")) for t5 in (True, False))
+    assert with_t5 - without == 2 * 10**9 * 1.25
+
+
+def test_without_its_library_no_plan_quantises() -> None:
+    plans = list(ladder(Plan("bf16"), 2, "cuda", []))
+    assert {plan.quantised for plan in plans} == {"none"} and plans[-1].streamed
+
+
+def test_what_can_be_quantised_is_what_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    for installed, kinds in (((), []), (("torchao",), ["int8"]), (("torchao", "bitsandbytes"), ["int8", "nf4"])):
+        monkeypatch.setattr(quantising, "find_spec", lambda name, known=installed: name in known)
+        assert quantising.at_hand(torch.device("cuda")) == kinds
+        assert quantising.at_hand(torch.device("cpu")) == kinds[:1]
 
 
 def test_a_plan_for_many_words_counts_them_all(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import torch
 
 from neologism.device import free_bytes, machine
 from neologism.families.measuring import Measured, measured
-from neologism.families.quantising import BYTES
+from neologism.families.quantising import BYTES, at_hand
 from neologism.recipe import Recipe
 
 GIB = 2**30
@@ -37,6 +37,55 @@ class Plan:
     told: str = ""
 
 
+@dataclass(frozen=True)
+class Demand:
+    """What a run wants of a memory.
+
+    Attributes:
+        sizes: of the base.
+        batch: samples a step, of all words together.
+        halved: whether activations of float32 are kept in bfloat16.
+        t5: whether T5's rows learn; a text encoder of which none learns keeps nothing.
+    """
+
+    sizes: Measured
+    batch: int
+    halved: bool = False
+    t5: bool = True
+
+    def needed(self, plan: Plan) -> int:
+        """Estimated bytes at the peak: weights, and what is kept or in hand in the costlier of a step and a picture."""
+        vae = self.sizes.parts.get("vae", 0) * 4
+        picture = self.sizes.decoded * 4 + (vae if plan.vae_away else 0)
+        step = self.kept(plan) * min(plan.at_once or self.batch, self.batch) * WORKSPACE
+        return int(self.weights(plan) + max(step, picture) + (0 if plan.vae_away else vae) + RESERVED)
+
+    def weights(self, plan: Plan) -> float:
+        """Bytes of the weights that are on the device in a step."""
+        sizes = self.sizes
+        number, packed = (4, 4.0) if plan.precision == "fp32" else (2, BYTES[plan.quantised])
+        others = ((part, count) for part, count in sizes.parts.items() if part not in ("vae", sizes.denoiser))
+        texts = sum(count * (packed if self.is_large(part) else 4) for part, count in others)
+        # Of the streamed blocks one computes, and the next may be on its way.
+        streamed = (sizes.outside + 2 * sizes.block) * number
+        return texts + (streamed if plan.streamed else sizes.parts[sizes.denoiser] * packed)
+
+    def kept(self, plan: Plan) -> float:
+        """Bytes that one sample keeps for the backward pass."""
+        number = 4 if plan.precision == "fp32" else 2
+        denoised = self.sizes.kept_twice if plan.gradient_checkpointing else self.sizes.kept
+        texts = sum(
+            count * (number if self.is_large(part) else 4)
+            for part, count in self.sizes.kept_of_text.items()
+            if self.t5 or not self.is_large(part)
+        )
+        return denoised * (2 if self.halved else number) + texts
+
+    def is_large(self, part: str) -> bool:
+        """Whether a text encoder is in the machine's own type as the denoiser is (T5); CLIP is float32."""
+        return self.sizes.parts.get(part, 0) > 2 * 10**9
+
+
 def planned(recipe: Recipe, together: int = 1) -> Plan:
     """The plan of a recipe: what it says, or the first that fits its `memory`; `together` words fill a batch.
 
@@ -52,17 +101,27 @@ def planned(recipe: Recipe, together: int = 1) -> Plan:
     if not recipe.memory:
         return replace(said, precision=recipe.precision)
     room, named = room_of(recipe.memory, where.device)
-    sizes, batch = measured(recipe.base, recipe.side), recipe.batch * together
-    best, enough = said, ", and that may not be enough"
-    for plan in ladder(said, batch, where.device.type):
-        best = replace(plan, needed=needed(sizes, plan, batch, recipe.activations_bf16))
+    demand = demanded(recipe, together)
+    best = fitting(demand, said, room, where.device.type, at_hand(where.device))
+    same = best.precision == said.precision
+    told_of = told(best, said, demand.batch, named) + ("" if best.needed <= room else ", and that may not be enough")
+    return replace(best, precision=recipe.precision if same else best.precision, told=told_of)
+
+
+def demanded(recipe: Recipe, together: int) -> Demand:
+    """What a recipe wants of a memory."""
+    t5 = not recipe.encoders or any(name.partition("=")[0] == "t5" for name in recipe.encoders)
+    return Demand(measured(recipe.base, recipe.side), recipe.batch * together, recipe.activations_bf16, t5)
+
+
+def fitting(demand: Demand, said: Plan, room: float, device: str, kinds: Sequence[str]) -> Plan:
+    """The first plan of the ladder that fits into so many bytes, or its last; `kinds` of quantised weights can be had."""
+    best = said
+    for plan in ladder(said, demand.batch, device, kinds):
+        best = replace(plan, needed=demand.needed(plan))
         if best.needed <= room:
-            enough = ""
             break
-    told_of = told(best, said, batch, named) + enough
-    return replace(
-        best, precision=recipe.precision if best.precision == said.precision else best.precision, told=told_of
-    )
+    return best
 
 
 def room_of(memory: str, device: torch.device) -> tuple[float, str]:
@@ -73,7 +132,7 @@ def room_of(memory: str, device: torch.device) -> tuple[float, str]:
     return float(memory.removesuffix("gb")) * GIB, memory.upper().replace("GB", " GB")
 
 
-def ladder(plan: Plan, batch: int, device: str) -> Iterator[Plan]:
+def ladder(plan: Plan, batch: int, device: str, kinds: Sequence[str]) -> Iterator[Plan]:
     """Plans from that which costs nothing to that which costs most; each keeps what those before it save.
 
     The gradient stays the same down to the last digits until weights are quantised, which changes the model a little.
@@ -87,33 +146,10 @@ def ladder(plan: Plan, batch: int, device: str) -> Iterator[Plan]:
         yield (plan := replace(plan, at_once=at_once))
     if plan.precision == "fp32" and device != "cpu":  # a CPU without bf16 of its own would be slower by far
         yield (plan := replace(plan, precision="bf16"))
-    if plan.quantised == "none":
-        yield (plan := replace(plan, precision="bf16", quantised="int8"))
-    if device == "cuda":
-        yield (plan := replace(plan, precision="bf16", quantised="nf4"))
+    for kind in kinds if plan.quantised == "none" else ():
+        yield (plan := replace(plan, precision="bf16", quantised=kind))
     if device != "cpu":
         yield replace(plan, streamed=True)
-
-
-def needed(sizes: Measured, plan: Plan, batch: int, halved: bool = False) -> int:
-    """Estimated bytes at the peak of a run: weights, and what is kept or in hand in the costlier of a step and a picture."""
-    number = 4 if plan.precision == "fp32" else 2
-    large = BYTES[plan.quantised] if plan.precision == "bf16" else 4.0
-    others = ((part, count) for part, count in sizes.parts.items() if part not in ("vae", sizes.denoiser))
-    weights = sum(count * (large if part_is_large(part, sizes) else 4) for part, count in others)
-    # Of the streamed blocks one computes, and the next may be on its way.
-    weights += (sizes.outside + 2 * sizes.block) * number if plan.streamed else sizes.parts[sizes.denoiser] * large
-    vae = sizes.parts.get("vae", 0) * 4
-    kept = sizes.kept_twice if plan.gradient_checkpointing else sizes.kept
-    kept_number = 2 if halved else number
-    step = (kept * kept_number + sizes.kept_of_text * 4) * min(plan.at_once or batch, batch) * WORKSPACE
-    picture = sizes.decoded * 4 + (vae if plan.vae_away else 0)
-    return int(weights + max(step, picture) + (0 if plan.vae_away else vae) + RESERVED)
-
-
-def part_is_large(part: str, sizes: Measured) -> bool:
-    """Whether a text encoder is in the machine's own type as the denoiser is (T5); CLIP is float32."""
-    return sizes.parts[part] > 2 * 10**9
 
 
 def told(plan: Plan, said: Plan, batch: int, named: str) -> str:

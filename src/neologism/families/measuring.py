@@ -12,6 +12,7 @@ from typing import Any
 
 import diffusers
 import torch
+import transformers
 from torch import Tensor, nn
 
 from neologism.families import checkpoints, places, single_file
@@ -20,7 +21,6 @@ from neologism.families.streaming import blocks
 
 FLUX_LATENTS = 128  # its config names no side; its pipeline takes this
 VARIANTS = (".fp16", ".bf16", ".non_ema")
-T5_TOKENS = 512  # at most, in a prompt of FLUX
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Measured:
         kept: numbers that one sample's step keeps for the backward pass in the denoiser.
         kept_twice: the same when activations are computed twice.
         outside, block: numbers of the denoiser's weights outside its blocks, and in the largest of them.
-        kept_of_text: numbers that the text encoders keep for one prompt.
+        kept_of_text: numbers that each text encoder whose rows learn keeps for one prompt.
         decoded: numbers that the VAE has in hand at its largest, for one picture.
         side: of the pictures, in pixels.
     """
@@ -44,7 +44,7 @@ class Measured:
     kept_twice: int
     outside: int
     block: int
-    kept_of_text: int
+    kept_of_text: dict[str, int]
     decoded: int
     side: int
 
@@ -63,7 +63,8 @@ def measured(name: str, wanted: int | None = None) -> Measured:
     side = wanted or int(config.get("sample_size") or FLUX_LATENTS) * scale
     denoising = kept_by(config, side // scale)
     decoded = 4 * int(vae.get("block_out_channels", (128,))[0]) * side * side
-    return Measured(parts, denoiser, *denoising, sum(map(kept_by_text, texts)), decoded, side)
+    kept_of_text = {part: kept_by_text(text, prompt_tokens(config)) for part, text in texts.items()}
+    return Measured(parts, denoiser, *denoising, kept_of_text, decoded, side)
 
 
 def parts_of(base: Base) -> dict[str, int]:
@@ -94,20 +95,16 @@ def numbers_in(folder: Path) -> dict[str, int]:
     return found
 
 
-def configs_of(base: Base, denoiser: str) -> tuple[dict[str, Any], dict[str, Any], list[dict[str, Any]]]:
+def configs_of(base: Base, denoiser: str) -> tuple[dict[str, Any], dict[str, Any], dict[str, dict[str, Any]]]:
     """The configs of denoiser, VAE and text encoders, of a folder or told from a file's shapes."""
     folder = base.place if base.place.is_dir() else base.whole_beside
     if folder is not None:
-        texts = [path for path in sorted(folder.glob("text_encoder*/config.json"))]
-        return (
-            read(folder / denoiser / "config.json"),
-            read(folder / "vae" / "config.json"),
-            [read(path) for path in texts],
-        )
+        texts = {path.parent.name: read(path) for path in sorted(folder.glob("text_encoder*/config.json"))}
+        return read(folder / denoiser / "config.json"), read(folder / "vae" / "config.json"), texts
     shapes = checkpoints.shapes_of(base.place)
     kind = checkpoints.recognised(shapes, base.place)
     vae = checkpoints.vae_config(shapes, kind) if single_file.holds(shapes, (checkpoints.VAE,)) else {}
-    return checkpoints.unet_config(shapes, kind, base.place), vae, list(single_file.texts_of(shapes, kind).values())
+    return checkpoints.unet_config(shapes, kind, base.place), vae, single_file.texts_of(shapes, kind)
 
 
 def read(file: Path) -> dict[str, Any]:
@@ -115,13 +112,35 @@ def read(file: Path) -> dict[str, Any]:
     return json.loads(file.read_text("utf-8"))
 
 
-def kept_by_text(config: dict[str, Any]) -> int:
-    """Numbers that a text encoder keeps for one prompt: about a dozen rows a token in each layer, and four of the inner width."""
-    get = config.get
-    width, inner = int(get("hidden_size") or get("d_model") or 0), int(get("intermediate_size") or get("d_ff") or 0)
-    layers = int(get("num_hidden_layers") or get("num_layers") or 0)
-    tokens = int(get("max_position_embeddings") or T5_TOKENS)
-    return tokens * layers * (12 * width + 4 * inner)
+def prompt_tokens(config: dict[str, Any]) -> int:
+    """How many tokens a denoiser's pipeline gives T5: FLUX.1 dev, which is told its guidance, has the longest prompts."""
+    return 512 if config.get("guidance_embeds") else 256
+
+
+def kept_by_text(config: dict[str, Any], tokens: int) -> int:
+    """Numbers that a text encoder keeps for one prompt; T5's has so many tokens. It runs without numbers too."""
+    kind: Any = getattr(transformers, (config.get("architectures") or ["CLIPTextModel"])[0])
+    told = kind.config_class.from_dict(config)
+    tokens = int(config.get("max_position_embeddings") or tokens)
+    with torch.device("meta"):
+        network: Any = kind(told).requires_grad_(False).eval()
+        network.set_input_embeddings(Rows(told.hidden_size))
+        tally = Tally({id(parameter) for parameter in network.parameters()})
+        with torch.autograd.graph.saved_tensors_hooks(tally.pack, lambda kept: kept), light_attention():
+            network(torch.zeros(1, tokens, dtype=torch.long))
+    return tally.kept
+
+
+class Rows(nn.Module):
+    """In the place of an embedding table: rows that learn, without numbers."""
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.weight, self.width = torch.empty(1, width), width
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """Rows [..., width] of ids [...]."""
+        return torch.empty(*ids.shape, self.width, device="meta", requires_grad=True)
 
 
 def kept_by(config: dict[str, Any], latents: int) -> tuple[int, int, int, int]:
@@ -229,14 +248,15 @@ def inputs(config: dict[str, Any], latents: int) -> dict[str, Any]:
         sizes = 6 * int(config["addition_time_embed_dim"])
         pooled = torch.empty(1, int(config["projection_class_embeddings_input_dim"]) - sizes)
         return told | {"added_cond_kwargs": {"text_embeds": pooled, "time_ids": torch.ones(1, 6)}}
+    tokens = prompt_tokens(config) + (77 if kind == "SD3Transformer2DModel" else 0)
     told = {
-        "encoder_hidden_states": torch.empty(1, T5_TOKENS, int(config["joint_attention_dim"]), requires_grad=True),
+        "encoder_hidden_states": torch.empty(1, tokens, int(config["joint_attention_dim"]), requires_grad=True),
         "pooled_projections": torch.empty(1, int(config["pooled_projection_dim"])),
         "timestep": torch.ones(1),
     }
     if kind == "SD3Transformer2DModel":
         return told | {"hidden_states": torch.empty(1, int(config["in_channels"]), latents, latents)}
-    tokens = (latents // 2) ** 2
+    squares = (latents // 2) ** 2
     guided = {"guidance": torch.ones(1)} if get("guidance_embeds") else {}
-    places = {"img_ids": torch.ones(tokens, 3), "txt_ids": torch.ones(T5_TOKENS, 3)}
-    return told | guided | places | {"hidden_states": torch.empty(1, tokens, int(config["in_channels"]))}
+    places = {"img_ids": torch.ones(squares, 3), "txt_ids": torch.ones(tokens, 3)}
+    return told | guided | places | {"hidden_states": torch.empty(1, squares, int(config["in_channels"]))}

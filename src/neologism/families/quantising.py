@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable
+from importlib.util import find_spec
 from typing import Any
 
 import torch
@@ -13,6 +14,12 @@ from neologism.errors import DeviceError
 
 BYTES = {"none": 2.0, "int8": 1.0, "fp8": 1.0, "nf4": 0.55}
 """About how many bytes a weight takes; in bf16 where it is not quantised."""
+
+
+def at_hand(device: torch.device) -> list[str]:
+    """Which kinds a plan may choose: their libraries are installed, and the device can; the largest first."""
+    found = ["int8"] if find_spec("torchao") else []
+    return found + (["nf4"] if device.type == "cuda" and find_spec("bitsandbytes") else [])
 
 
 def quantise(network: nn.Module, kind: str, device: torch.device) -> None:
