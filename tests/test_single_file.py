@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from diffusers import DDIMScheduler, SD3Transformer2DModel, StableDiffusionPipeline
+from diffusers import DDIMScheduler, FluxTransformer2DModel, SD3Transformer2DModel, StableDiffusionPipeline
 from transformers import CLIPTokenizer
 
 from neologism import formats
@@ -253,3 +253,21 @@ def test_sd3s_transformer_comes_from_the_file_and_all_else_from_the_folder(
     assert [encoder.key for encoder in model.encoders] == ["clip_l", "clip_g", "t5"]
     opened = model.parts()["transformer"].state_dict()
     assert all(torch.equal(opened[name], tensor) for name, tensor in transformer.state_dict().items())
+
+
+def test_flux_takes_all_but_its_transformer_from_the_folder(
+    bases: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Any] = []
+    small = FluxTransformer2DModel.from_pretrained(bases["flux"] / "transformer")
+
+    def converted(file: str, **more: Any) -> Any:
+        asked.append((file, more["subfolder"], more["config"]))
+        return small  # diffusers converts FLUX at its full width alone
+
+    monkeypatch.setattr(FluxTransformer2DModel, "from_single_file", converted)
+    flux = {"double_blocks.0.img_attn.norm.key_norm.scale": torch.zeros(1), "img_in.weight": torch.zeros(8, 64)}
+    file = saved(flux, tmp_path / "flux.safetensors")
+    model = open_model(f"{file}+{bases['flux']}", precision="fp32")
+    assert asked == [(str(file), "transformer", str(bases["flux"]))]
+    assert [encoder.key for encoder in model.encoders] == ["clip_l", "t5"] and model.parts()["transformer"] is small
