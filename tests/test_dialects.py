@@ -234,6 +234,46 @@ def test_zeros_other_names_and_uneven_counts_are_told(tmp_path: Path) -> None:
     assert "(2 for clip_g, 1 for clip_l)" in formats.examined(saved(uneven, tmp_path / "u.safetensors")).notes[0]
 
 
+@pytest.mark.parametrize(("encoder", "width"), [("clip_l", 768), ("clip_g", 1280), ("t5", 4096), ("text", 64)])
+def test_a_bare_tensor_is_of_the_encoder_that_is_named(encoder: str, width: int, tmp_path: Path) -> None:
+    for number, rows in enumerate((torch.randn(width), torch.randn(3, width))):
+        torch.save(rows.bfloat16(), tmp_path / f"mug{number}.pt")
+        found = formats.load(tmp_path / f"mug{number}.pt", encoder=encoder)
+        assert found.word == f"mug{number}" and list(found.vectors) == [encoder]
+        assert torch.equal(found.vectors[encoder], rows.bfloat16().float().reshape(-1, width))
+        again = formats.load(formats.convert(tmp_path / f"mug{number}.pt", tmp_path / "out", "comfyui", encoder))
+        assert equal(again, found)
+
+
+def test_a_bare_tensor_of_unknown_width_says_what_is_missing(tmp_path: Path) -> None:
+    torch.save(torch.randn(4096), tmp_path / "mug.pt")
+    assert formats.examined(tmp_path / "mug.pt").notes == (
+        "Nothing in it tells which text encoder its vectors of width 4096 are for; name one (--encoder t5).",
+    )
+
+
+@pytest.mark.parametrize(
+    ("tensors", "encoder", "told"),
+    [
+        (
+            {"a": torch.ones(1, 768)},
+            "clip_q",
+            "there is no text encoder 'clip_q' here; known are clip_l, clip_h, clip_g, t5, and text",
+        ),
+        ({"a": torch.ones(1, 768)}, "t5", "its vectors are 768 wide and those of t5 4096; name another encoder"),
+        ({"t5": torch.ones(1, 4096)}, "text", "it says itself that its vectors are for t5; leave out the encoder"),
+        (
+            {"clip_l": torch.ones(1, 768), "clip_g": torch.ones(1, 1280)},
+            "clip_l",
+            "its vectors are for clip_g, clip_l; leave out",
+        ),
+    ],
+)
+def test_an_encoder_that_a_file_is_not_for_is_told(tensors: Any, encoder: str, told: str, tmp_path: Path) -> None:
+    with pytest.raises(EmbeddingError, match=told):
+        formats.load(saved(tensors, tmp_path / "a.safetensors"), encoder=encoder)
+
+
 def test_an_unknown_layout_is_told(tmp_path: Path) -> None:
     with pytest.raises(EmbeddingError, match="There is no layout 'a111'. Choose one of common, diffusers, a1111"):
         formats.save(word("sd1"), tmp_path / "mug", "a111")

@@ -14,7 +14,7 @@ import torch
 from diffusers import DiffusionPipeline
 from diffusers.loaders import TextualInversionLoaderMixin
 
-from neologism import formats, run
+from neologism import formats, latents, photos, run
 from neologism.embedding import Embedding
 from neologism.errors import ModelError, RecipeError
 from neologism.events import Finished, Step
@@ -51,6 +51,19 @@ def test_a_family_opens_frozen_and_knows_its_end_token(base: Path) -> None:
     for encoder in model.encoders:
         assert encoder.module.config.eos_token_id == encoder.tokenizer.eos_token_id
     assert model.size == 32 and model.multiple in (4, 8)
+
+
+def test_the_vae_is_float32_whatever_the_rest_is_and_a_broken_one_is_told(
+    base: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = open_model(str(base), precision="bf16")
+    assert {p.dtype for p in model.parts()["vae"].parameters()} == {torch.float32}
+    bad = torch.full((1, 4, 8, 8), float("nan"))
+    monkeypatch.setattr(type(model), "encode", lambda *_: (bad, bad))
+    with pytest.raises(
+        ModelError, match="answers NaN or infinity for .*0.png. Its VAE computes in float32 already, .*BASE.FOLDER"
+    ):
+        latents.cached(model, photos.gather(pictures, 31).photos, 31, False, False)
 
 
 def test_the_gradient_reaches_every_row_that_trains(base: Path) -> None:

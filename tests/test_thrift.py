@@ -9,7 +9,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from neologism.events import Finished, Opened
 from neologism.families import open_model, thrift
+from neologism.recipe import recipe
+from neologism.training import train
+from neologism.verifying import verify
 from neologism.vocabulary import taught
 
 
@@ -123,3 +127,26 @@ def test_light_checkpointing_keeps_what_was_slow_to_make_and_little_else() -> No
         assert calls == {"conv": 1, "silu": 2}  # the block runs twice, its convolution once
         thrift.light(block, torch.randn(1, 4, 8, 8))
     assert calls == {"conv": 2, "silu": 3}
+
+
+def learned(base: Path, shown: Path, out: Path, **more: Any) -> tuple[Tensor, list[Any]]:
+    """The row of a short run, and its events."""
+    made = recipe(
+        pictures=str(shown), words="<disc>", base=str(base), like="cat", precision="fp32", steps=4, batch=4,
+        preview_prompts=("a {}",), **more,
+    )  # fmt: skip
+    events = list(train(made, out))
+    return next(e for e in events if isinstance(e, Finished)).embedding.vectors["text"], events
+
+
+def test_a_word_is_learned_on_resting_weights_with_light_checkpointing_and_the_base_is_untouched(
+    tiny_base: Path, pictures: Path, tmp_path: Path
+) -> None:
+    plain, _ = learned(tiny_base, pictures, tmp_path / "plain")
+    light, _ = learned(tiny_base, pictures, tmp_path / "light", light_checkpointing=True)
+    half, events = learned(tiny_base, pictures, tmp_path / "half", half_weights=True)
+    torch.testing.assert_close(light, plain, rtol=1e-4, atol=1e-6)
+    assert torch.nn.functional.cosine_similarity(half, plain).min() > 0.999
+    told = next(e for e in events if isinstance(e, Opened)).reason
+    assert "weights rounded to half precision, since the base's files hold more" in told
+    assert verify(tmp_path / "half").untouched

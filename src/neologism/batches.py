@@ -93,3 +93,9 @@ def joined(batches: Sequence[Batch]) -> Batch:
     tensors = {name: torch.cat([getattr(b, name) for b in batches]) for name in TENSORS}
     prompts = tuple(prompt for b in batches for prompt in b.prompts)
     return Batch(**tensors, prompts=prompts, frames=tuple(frame for b in batches for frame in b.frames))
+
+
+def part_of(batch: Batch, rows: slice) -> Batch:
+    """Some samples of a batch."""
+    tensors = {name: getattr(batch, name)[rows] for name in TENSORS}
+    return Batch(**tensors, prompts=batch.prompts[rows], frames=batch.frames[rows])

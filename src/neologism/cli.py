@@ -148,16 +148,47 @@ def convert(
             help="common (one file that most tools read), diffusers, a1111, a1111-png, comfyui, kohya, invokeai, onetrainer."
         ),
     ] = "common",
+    encoder: Annotated[
+        str | None,
+        typer.Option(
+            help="Whose vectors a file of one bare tensor holds: clip_l, clip_h, clip_g, t5, or text for any other."
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Write a word's file again as another tool wants it; the vectors stay the same to the bit."""
     from neologism import formats
 
-    found = formats.examined(file)
+    found = formats.examined(file, encoder)
     written = formats.save(found.embedding, out, to)
     screen.show_converted(found, written, formats.how_to_use(found.embedding, written, to), console)
     if as_json:
         printed({"word": found.embedding.word, "recognised": found.layout, "notes": list(found.notes), "file": written})
+
+
+@app.command(
+    epilog="Example: neologism transfer words/my-mug/word.safetensors --to stabilityai/stable-diffusion-xl-base-1.0"
+)
+def transfer(
+    word: Annotated[Path, typer.Argument(help="A learned word's file.")],
+    to: Annotated[str, typer.Option(help="The base to carry it to.")],
+    source: Annotated[
+        str | None, typer.Option("--from", help="The base it was learned on, where the file does not say it.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="The file to write; beside the word's where not given.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Carry a word to another family as a start for training there, and say how well known words are found there."""
+    from neologism import formats
+    from neologism.transferring import transfer as carry
+
+    carried, fits = carry(formats.load(word), to, source)
+    file = formats.save(carried, out or word.with_name(f"{word.stem}-start.safetensors"))
+    screen.show_transfer(carried, fits, file, console)
+    if as_json:
+        printed({"word": carried.word, "file": file, "base": carried.base, "fits": [vars(fit) for fit in fits]})
 
 
 @app.command(epilog="Example: neologism verify words/my-mug")

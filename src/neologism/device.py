@@ -3,22 +3,54 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Generator, Iterable
-from dataclasses import dataclass
+from collections.abc import Generator, Iterable, Iterator
+from dataclasses import dataclass, field
 
+import psutil
 import torch
 from torch import Tensor
 
 from neologism.errors import DeviceError
 
 
+@dataclass
+class Limits:
+    """What keeps the memory small; it may be tightened while a run goes on.
+
+    Attributes:
+        at_once: how many samples are computed at once; None is all of them.
+        vae_away: whether the VAE is on the device only while it works.
+        streamed: whether the denoiser's blocks are on the device only while they compute.
+        half_weights: whether frozen float32 weights rest in half precision.
+        eased: whether they were tightened because memory fell short.
+        told: what was chosen for the memory and why, in words; "" where nothing was.
+    """
+
+    at_once: int | None = None
+    vae_away: bool = False
+    streamed: bool = False
+    half_weights: bool = False
+    eased: bool = False
+    told: str = ""
+
+    def pieces(self, count: int, usual: int | None = None) -> Iterator[slice]:
+        """The places of so many samples, as many at once as allowed, or as usual where that is fewer."""
+        most = min(self.at_once or count, usual or count)
+        return (slice(first, first + most) for first in range(0, count, most))
+
+
 @dataclass(frozen=True)
 class Machine:
-    """Where and how precisely the frozen model computes, and the reason in words."""
+    """Where and how precisely the frozen model computes, and the reason in words.
+
+    `quantised` is "none", or the kind of numbers that the weights of the largest parts are stored in.
+    """
 
     device: torch.device
     precision: str
     reason: str
+    quantised: str = "none"
+    limits: Limits = field(default_factory=Limits)
 
     @property
     def weights(self) -> torch.dtype:
@@ -55,13 +87,15 @@ def halved_activations(weights: Iterable[Tensor]) -> Generator[None]:
         yield
 
 
-def machine(device: str = "auto", precision: str = "auto") -> Machine:
-    """The machine for these settings.
+def machine(device: str = "auto", precision: str = "auto", quantised: str = "none") -> Machine:
+    """The machine for these settings; where weights are quantised it multiplies in bf16.
 
     Raises:
         DeviceError: the named device is not there or has no name.
     """
     chosen, why = chosen_device(device)
+    if quantised != "none":
+        return Machine(chosen, "bf16", f"{why}; bf16, and weights kept in {quantised}", quantised)
     if precision != "auto":
         return Machine(chosen, precision, f"{why}; {precision} as asked")
     if has_fast_bfloat16(chosen):
@@ -87,6 +121,29 @@ def chosen_device(name: str) -> tuple[torch.device, str]:
             "Use --device cpu, or install a PyTorch built for your GPU."
         )
     return found, f"{name} as asked"
+
+
+def free_bytes(device: torch.device) -> int:
+    """Bytes of memory that the device has free."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    return int(psutil.virtual_memory().available)
+
+
+@contextlib.contextmanager
+def enough_memory(device: torch.device) -> Generator[None]:
+    """Until the block ends, a lack of memory is told as what it is.
+
+    Raises:
+        DeviceError: the device's memory falls short.
+    """
+    try:
+        yield
+    except torch.OutOfMemoryError:
+        raise DeviceError(
+            f"The memory of {device} is too small for this. Lower --at-once (1 is the least) and --side, and store weights in "
+            "less with --quantised int8; or give --memory the size that is free, such as 8gb, and these are chosen for you."
+        ) from None
 
 
 def has_fast_bfloat16(device: torch.device) -> bool:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from neologism.device import enough_memory
 from neologism.embedding import Embedding
 from neologism.errors import WordError
 from neologism.families import Model, open_model
@@ -36,6 +37,7 @@ def generate(
 
     Raises:
         WordError: a prompt is too long, or steps or guidance make no picture.
+        DeviceError: memory falls short.
     """
     if steps < 1 or guidance < 0:
         raise WordError(
@@ -46,8 +48,9 @@ def generate(
     embeddings = [word if isinstance(word, Embedding) else load(word) for word in words]
     wanted = [(prompt, seed) for prompt in asked for seed in seeds]
     drawn: list[Image.Image] = []
-    with taught(opened, embeddings):
-        for first in range(0, len(wanted), AT_ONCE):
-            told, chosen = zip(*wanted[first : first + AT_ONCE], strict=True)
+    most = min(AT_ONCE, opened.machine.limits.at_once or AT_ONCE)
+    with taught(opened, embeddings), enough_memory(opened.machine.device):
+        for first in range(0, len(wanted), most):
+            told, chosen = zip(*wanted[first : first + most], strict=True)
             drawn += opened.draw(told, [negative] * len(told), chosen, steps, guidance)
     return drawn

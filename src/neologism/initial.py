@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from neologism.batches import TENSORS, Batch, counted, generator, joined
+from neologism.batches import Batch, counted, generator, joined, part_of
 from neologism.errors import WordError
 from neologism.families.model import Encoder, Model
 from neologism.objective import loss
@@ -16,7 +16,7 @@ from neologism.vocabulary import taught
 
 # The search in earnest: how many candidates each round begins with, and on how many probes each is tried.
 ROUNDS = ((48, 4), (8, 32))
-AT_ONCE = 96  # samples a forward pass, at most
+AT_ONCE, WITH_GRADIENT = 96, 8  # samples a pass, at most, without and with a gradient
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ def best_word(model: Model, probes: Batch) -> str:
     left = promising(model, probes)
     for most, tried in ROUNDS:
         left = left[:most]
-        losses = word_losses(model, left, part_of(probes, tried))
+        losses = word_losses(model, left, first_of(probes, tried))
         left = [left[i] for i in losses.argsort().tolist()]
     return left[0]
 
@@ -103,22 +103,14 @@ def slopes(model: Model, probes: Batch, tables: Sequence[Tensor]) -> list[Tensor
         for key, table, encoder in zip(keys, tables, model.encoders, strict=True)
     }
     with taught(model, {word: rows}):
-        for part in parts_of(worded(probes, word)):
-            loss(model, part).sum().backward()
+        for rows_of_it in model.machine.limits.pieces(len(probes), WITH_GRADIENT):
+            loss(model, part_of(worded(probes, word), rows_of_it)).sum().backward()
     return [rows[key].grad[0].cpu() / len(probes) for key in keys]  # type: ignore[index]
 
 
-def parts_of(batch: Batch, most: int = 8) -> Iterator[Batch]:
-    """The batch in parts of at most so many samples, which a step's memory has room for."""
-    for first in range(0, len(batch), most):
-        yield part_of(batch, most, first)
-
-
-def part_of(batch: Batch, count: int, first: int = 0) -> Batch:
-    """So many samples of a batch, from the first one named."""
-    rows = slice(first, min(first + count, len(batch)))
-    tensors = {name: getattr(batch, name)[rows] for name in TENSORS}
-    return Batch(**tensors, prompts=batch.prompts[rows], frames=batch.frames[rows])
+def first_of(batch: Batch, count: int) -> Batch:
+    """The first samples of a batch, taken round by round."""
+    return part_of(batch, slice(0, min(count, len(batch))))
 
 
 def worded(batch: Batch, word: str) -> Batch:

@@ -57,7 +57,11 @@ def tensor_hashes(module: nn.Module) -> dict[str, str]:
 
 
 def raw(tensor: Tensor) -> memoryview:
-    """A tensor's bytes."""
+    """A tensor's bytes; of one that is packed, those of its parts."""
+    if hasattr(tensor, "__tensor_flatten__"):
+        names: list[str] = tensor.__tensor_flatten__()[0]  # type: ignore[attr-defined]
+        parts: list[Tensor] = [getattr(tensor, name) for name in names]
+        return memoryview(b"".join(raw(part) for part in parts))
     return memoryview(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())  # type: ignore[arg-type]
 
 
@@ -109,7 +113,8 @@ def encoded(model: Model, photo: Photo, pixels: Tensor) -> dict[str, Tensor]:
     mean, std = model.encode(pixels.unsqueeze(0))
     if not (torch.isfinite(mean).all() and torch.isfinite(std).all()):
         raise ModelError(
-            f"The VAE of {model.name} answers NaN or infinity for {photo.path}. Use --precision fp32, or another VAE."
+            f"The VAE of {model.name} answers NaN or infinity for {photo.path}. Its VAE computes in float32 already, so its "
+            "weights are broken: give --base BASE+FOLDER with the folder of another VAE."
         )
     return {"mean": mean[0].cpu(), "std": std[0].cpu()}
 

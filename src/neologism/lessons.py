@@ -127,7 +127,7 @@ class Lesson:
     @functools.cached_property
     def fixed(self) -> Batch:
         """Samples of the word's pictures to probe with, the same at every step of every run of this seed."""
-        return initial.part_of(probe_batch(self.model, self.latents, self.template, self.recipe), PROBES // 2)
+        return initial.first_of(probe_batch(self.model, self.latents, self.template, self.recipe), PROBES // 2)
 
     def decide(self) -> None:
         """Set `done` where the word is learned."""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 
 import torch
 
 from neologism import objective
-from neologism.batches import joined
+from neologism.batches import joined, part_of
 from neologism.device import halved_activations
 from neologism.errors import RunError
 from neologism.events import Failed, Step, Warned
@@ -42,8 +43,40 @@ def until_one_is_done(model: Model, active: Sequence[Lesson]) -> Iterator[tuple[
     """Steps of these lessons until at least one of them is done."""
     with taught(model, {lesson.word: lesson.rows for lesson in active}):
         while not any(lesson.done for lesson in active):
-            for lesson, loss in zip(active, gradients(model, active), strict=True):
+            losses, eased = patiently(model, active)
+            if eased:
+                yield active[0], eased
+            for lesson, loss in zip(active, losses, strict=True):
                 yield lesson, updated(lesson, loss)
+
+
+def patiently(model: Model, active: Sequence[Lesson]) -> tuple[list[float], Warned | None]:
+    """The step's gradients; where memory falls short, once more with less of it, and a word about that."""
+    with contextlib.suppress(torch.OutOfMemoryError):
+        return gradients(model, active), None
+    if model.machine.limits.eased:
+        raise torch.OutOfMemoryError("even after it was eased")
+    told = ease(model, len(active) * active[0].recipe.batch)
+    for lesson in active:
+        lesson.adamw.zero_grad()  # of a step cut short
+    gc.collect()
+    if model.machine.device.type == "cuda":
+        torch.cuda.empty_cache()
+    return gradients(model, active), Warned(told)
+
+
+def ease(model: Model, samples: int) -> str:
+    """Tighten the limits of a model; what was done, in words."""
+    limits = model.machine.limits
+    limits.eased, limits.vae_away = True, True
+    model.parts()["vae"].to("cpu")
+    limits.at_once = max(1, (limits.at_once or samples) // 2)
+    if not limits.streamed:  # whose blocks are computed twice anyway
+        model.save_memory()
+    return (
+        f"Memory fell short. From here on activations are computed twice and {limits.at_once} of {samples} samples at once; "
+        "the sum of gradients is the same."
+    )
 
 
 def updated(lesson: Lesson, loss: float) -> Told:
@@ -63,12 +96,15 @@ def gradients(model: Model, active: Sequence[Lesson]) -> list[float]:
     """
     recipe = active[0].recipe
     totals = torch.zeros(len(active))
+    share = recipe.batch * recipe.accumulate
     for part in range(recipe.accumulate):
-        with remembering(model, recipe):
-            each = objective.loss(model, joined([lesson.batch(part) for lesson in active]), recipe.weighting)
-        means = each.view(len(active), recipe.batch).mean(1)
-        (means.sum() / recipe.accumulate).backward()
-        totals += means.detach().cpu() / recipe.accumulate
+        whole = joined([lesson.batch(part) for lesson in active])
+        whose = torch.arange(len(whole)) // recipe.batch
+        for rows in model.machine.limits.pieces(len(whole)):
+            with remembering(model, recipe):
+                each = objective.loss(model, part_of(whole, rows), recipe.weighting)
+            (each.sum() / share).backward()
+            totals.index_add_(0, whose[rows], each.detach().cpu() / share)
     return totals.tolist()
 
 

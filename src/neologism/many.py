@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from neologism import formats, photos, run, verifying
+from neologism.device import enough_memory
 from neologism.errors import NeologismError, RecipeError
 from neologism.events import Event, Failed, Finished, Step
 from neologism.families import Model
@@ -176,10 +177,11 @@ def train_many(recipes: Sequence[Recipe], out: Path | str = "words", together: i
     check_shared(recipes)
     if together < 1:
         raise RecipeError(f"Found {together} words together; at least 1 is allowed.")
-    model = opened_for(recipes[0])
+    model = opened_for(recipes[0], together)
     yield opening(model)
     school = School(model, recipes, Path(out), verifying.hashes(model), deque(), {}, [])
-    yield from school.taught(together)
+    with enough_memory(model.machine.device):
+        yield from school.taught(together)
 
 
 def check_shared(recipes: Sequence[Recipe]) -> None:

@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
-from neologism.batches import Batch
+from neologism.batches import Batch, part_of
 from neologism.families.model import Model
 
 
 def loss(model: Model, batch: Batch, weighting: str = "even") -> Tensor:
     """The denoising losses [b], float32 (Gal et al. 2022, eq. 2): |target - prediction|^2 inside the mask, weighted.
 
-    Each is the mean over the picture's numbers. `weighting` is "even" or "min_snr".
+    Each is the mean over the picture's numbers. `weighting` is "even" or "min_snr". Without gradients a batch is taken in
+    pieces where memory is limited; with them, what is kept for the backward pass would be all of it anyway.
     """
+    if torch.is_grad_enabled() or len(batch) <= (model.machine.limits.at_once or len(batch)):
+        return at_once(model, batch, weighting)
+    pieces = model.machine.limits.pieces(len(batch))
+    return torch.cat([at_once(model, part_of(batch, rows), weighting) for rows in pieces])
+
+
+def at_once(model: Model, batch: Batch, weighting: str) -> Tensor:
+    """The losses of a batch in one pass."""
     device = model.machine.device
     clean, noise, times, masks = (t.to(device) for t in (batch.clean, batch.noise, batch.times, batch.masks))
     guess = model.predict(model.noise.add(clean, noise, times), times, model.condition(batch.prompts, batch.frames))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -34,7 +35,9 @@ class Recipe(BaseModel):
     start_from: Words = Field(default=(), alias="from")
     """Files of words learned earlier, to go on from. One for each word, or none."""
     base: str = "emoji"
-    """The model: "emoji" (it ships), a diffusers folder, or a hub id."""
+    """The model: "emoji" (it ships), a diffusers folder, a single .safetensors file, or a hub id
+    (OWNER/NAME, or OWNER/NAME@REVISION; the commit is recorded). BASE+FOLDER takes what a
+    file lacks (such as FLUX's text encoders) from a diffusers folder, or another VAE from its folder."""
     kind: Literal["object", "style"] = "object"
     """What the pictures show: an object, or the style in which they are made."""
     vectors: int = Field(default=1, ge=1, le=64)
@@ -104,8 +107,27 @@ class Recipe(BaseModel):
     """Arithmetic of the frozen model; the rows are always float32. "auto" measures nothing and says what it chose and why."""
     device: str = "auto"
     """"auto", "cpu", "cuda", "cuda:1" or "mps"."""
+    memory: str = ""
+    """Fit the run into "6gb", "8gb", "12gb" or any other size, or into what is free ("auto"): from the base's measured sizes
+    the settings below are chosen, the cheapest first, and it is told what was chosen and why. Nothing is chosen where empty."""
     gradient_checkpointing: bool = False
     """Compute activations twice to save memory."""
+    at_once: int | None = Field(default=None, ge=1)
+    """Samples computed at once; a batch of more is taken in pieces, for the same sum of gradients. All where not given."""
+    vae_away: bool = False
+    """Have the VAE on the device only while it works: to encode the pictures once, and to decode previews."""
+    streamed: bool = False
+    """Have each block of the denoiser on the device only while it computes: exact and slow. Its activations are computed twice,
+    and its weights are not quantised (T5's may be)."""
+    quantised: Literal["none", "int8", "fp8", "nf4"] = "none"
+    """Store the largest frozen weights (the denoiser's, T5's) in 8 or 4 bits. The base is then a little another one.
+    Needs pip install 'neologism[quantised]'."""
+    light_checkpointing: bool = False
+    """Keep only results of convolutions and attention for the backward pass and compute all else twice: about half of the
+    activations' memory for little time."""
+    half_weights: bool = False
+    """Let frozen float32 weights rest in half precision and widen them when used: half their memory, and the same results
+    where the base's files are in half precision. Others are rounded, and a warning says so."""
     activations_bf16: bool = False
     """With fp32, keep what the backward pass needs in bf16: half of that memory, for gradients good to about three digits."""
 
@@ -126,6 +148,14 @@ class Recipe(BaseModel):
     def one_or_many(cls, value: Any) -> Any:
         """A single text counts as a list of one."""
         return (value,) if isinstance(value, str) else value
+
+    @field_validator("memory")
+    @classmethod
+    def sizes_of_memory(cls, value: str) -> str:
+        """A number of gigabytes, or "auto"."""
+        if value not in ("", "auto") and not re.fullmatch(r"\d+(\.\d+)?gb", value):
+            raise ValueError(f"found {value!r}; auto, or gigabytes such as 8gb are allowed")
+        return value
 
     @field_validator("times")
     @classmethod
@@ -202,7 +232,8 @@ class Recipe(BaseModel):
 
 
 SHARED = (
-    "base", "device", "precision", "gradient_checkpointing", "activations_bf16", "side", "batch", "accumulate", "weighting",
+    "base", "device", "precision", "memory", "gradient_checkpointing", "light_checkpointing", "at_once", "vae_away", "streamed",
+    "quantised", "half_weights", "activations_bf16", "side", "batch", "accumulate", "weighting",
 )  # fmt: skip
 """What words that share a batch must agree on."""
 

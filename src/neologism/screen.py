@@ -16,8 +16,12 @@ from rich.table import Table
 from neologism.events import Cached, Checkpoint, Event, Failed, Finished, Opened, Picture, Started, Step, Warned
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from neologism.checking import Checked
+    from neologism.embedding import Embedding
     from neologism.formats import Found
+    from neologism.transferring import Fit
     from neologism.verifying import Verdict
 
 
@@ -207,6 +211,14 @@ def show_converted(found: Found, file: Path, uses: list[str], console: Console) 
         noted(note)
     told = f"{plain(found.embedding.word)}, read as: {plain(found.layout)}"
     for line in (told, f"[green]wrote[/] {file}", *(f"  {plain(use)}" for use in uses)):
+        console.print(line, highlight=False, soft_wrap=True)
+
+
+def show_transfer(word: Embedding, fits: list[Fit], file: Path, console: Console) -> None:
+    """How well known words are found again, the file, and what to do with it; that the word itself is found nobody has measured."""
+    train = f"neologism train PICTURES --word '{word.word}' --base '{word.base}' --from {file}"
+    lines = [*(fit.told() for fit in fits), "This is a start, not a learned word: how it draws was not looked at."]
+    for line in (*map(plain, lines), f"[green]wrote[/] {file}", f"  [dim]next[/] {plain(train)}"):
         console.print(line, highlight=False, soft_wrap=True)
 
 

@@ -11,8 +11,9 @@ from pathlib import Path
 
 from PIL import Image
 
-from neologism import captions, formats, initial, lessons, photos, run, verifying
+from neologism import captions, formats, initial, lessons, memory, photos, run, verifying
 from neologism.contact import contact_sheet
+from neologism.device import Limits, enough_memory
 from neologism.errors import RunError
 from neologism.events import Cached, Checkpoint, Event, Failed, Finished, Opened, Picture, Started, Step, Warned
 from neologism.families import Model, native_side, open_model
@@ -62,24 +63,30 @@ def train(recipe: Recipe, out: Path | str | None = None) -> Iterator[Event]:
     folder = Path(out) if out else Path("words") / "-".join(run.slug(word) for word in recipe.words)
     side = recipe.side or native_side(recipe.base)
     sets = [photos.gather(Path(source), side) for source in recipe.pictures]
-    model = opened_for(recipe)
+    model = opened_for(recipe, len(recipe.words))
     for word in recipe.words:
         check_word(word, model)
-    with run.opened(folder, recipe):
+    with run.opened(folder, recipe), enough_memory(model.machine.device):
         yield from journey(model, recipe, folder, sets)
 
 
-def opened_for(recipe: Recipe) -> Model:
-    """The recipe's base, where and as the recipe says."""
-    model = open_model(recipe.base, recipe.device, recipe.precision)
-    if recipe.gradient_checkpointing:
-        model.save_memory()
+def opened_for(recipe: Recipe, together: int = 1) -> Model:
+    """The recipe's base, where and as the recipe or its memory says; `together` words fill a batch."""
+    plan = memory.planned(recipe, together)
+    limits = Limits(plan.at_once, plan.vae_away, plan.streamed, recipe.half_weights, told=plan.told)
+    model = open_model(recipe.base, recipe.device, plan.precision, plan.quantised, limits)
+    if plan.streamed:  # its blocks are computed twice anyway
+        return model
+    if plan.gradient_checkpointing or recipe.light_checkpointing:
+        model.save_memory(lightly=not plan.gradient_checkpointing)
     return model
 
 
 def opening(model: Model) -> Opened:
     """What is told of a model that was opened."""
-    return Opened(model.name, model.family, str(model.machine.device), model.machine.precision, model.machine.reason)
+    machine = model.machine
+    reason = "; ".join(told for told in (machine.reason, machine.limits.told) if told)
+    return Opened(model.name, model.family, str(machine.device), machine.precision, reason)
 
 
 def journey(model: Model, recipe: Recipe, out: Path, sets: list[Gathered]) -> Iterator[Event]:
@@ -253,7 +260,10 @@ def shown_image(photo: Photo, course: Course) -> Image.Image:
 def prove(course: Course, files: list[Path], after: dict[str, dict[str, str]]) -> None:
     """Write down the base's hashes before and after, for `verify`."""
     proof = {
+        "base": course.model.name,  # of a hub's model with the commit, which the recipe need not name
         "precision": course.model.machine.precision,
+        "quantised": course.model.machine.quantised,
+        "half_weights": course.model.machine.limits.half_weights,
         "before": course.before,
         "after": after,
         "words": [str(file.relative_to(course.out)) for file in files],

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from neologism.cookbook import read
+from neologism.device import Limits
 from neologism.errors import RunError
 from neologism.families import Model, open_model
 from neologism.formats import load
@@ -57,12 +58,15 @@ def verify(run: Path) -> Verdict:
     try:
         proof = json.loads((run / "base.json").read_text("utf-8"))
         before, after, files = proof["before"], proof["after"], proof["words"]
-        precision = str(proof.get("precision", "fp32"))
+        precision, base = str(proof.get("precision", "fp32")), proof.get("base")
+        quantised, limits = str(proof.get("quantised", "none")), Limits(half_weights=bool(proof.get("half_weights")))
     except (OSError, ValueError, KeyError):
         raise RunError(
             f"{run} holds no finished run (base.json is missing or not whole). Finish it by typing its train command again."
         ) from None
-    model = open_model(str(read(run / "recipe.toml")["base"]), precision=precision)
+    model = open_model(
+        str(base or read(run / "recipe.toml")["base"]), precision=precision, quantised=quantised, limits=limits
+    )
     now = hashes(model)
     changed = differences(before, after, "changed while training") + differences(
         before, now, "differs on disk from what was trained on"

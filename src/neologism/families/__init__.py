@@ -3,24 +3,37 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-from neologism.device import Machine, machine
+from neologism.device import Limits, Machine, machine
 from neologism.errors import ModelError
-from neologism.families import flux, sd3, sdxl, stable_diffusion
+from neologism.families import flux, pipelines, places, sd3, sdxl, single_file, stable_diffusion, thrift
 from neologism.families.model import Conditioning, Encoder, Model
+from neologism.families.places import EMOJI, Base
 
-__all__ = ["Conditioning", "Encoder", "Model", "open_model"]
+__all__ = ["EMOJI", "Conditioning", "Encoder", "Model", "open_model"]
 
-EMOJI = Path(__file__).parent.parent / "emoji" / "base"
-# The class that model_index.json names, and what opens it.
-FAMILIES: dict[str, Callable[[str, str, Machine], Model]] = {
-    "StableDiffusionPipeline": stable_diffusion.opened,
-    "StableDiffusionXLPipeline": sdxl.opened,
-    "StableDiffusion3Pipeline": sd3.opened,
-    "FluxPipeline": flux.opened,
+
+class Family(Protocol):
+    """What a family's file has to have."""
+
+    def opened(self, folder: str, name: str, machine: Machine, **parts: Any) -> Model:
+        """The model in a diffusers folder; `parts` stand in for its own."""
+        ...
+
+    def assembled(self, pipe: Any, name: str, machine: Machine) -> Model:
+        """The model of a diffusers pipeline."""
+        ...
+
+
+# The class that model_index.json names, and the family's file.
+FAMILIES: dict[str, Family] = {
+    "StableDiffusionPipeline": stable_diffusion,
+    "StableDiffusionXLPipeline": sdxl,
+    "StableDiffusion3Pipeline": sd3,
+    "FluxPipeline": flux,
 }
 
 INPAINTING = "an inpainting model: its U-Net expects a mask and a masked picture, which a word's pictures do not have"
@@ -31,38 +44,43 @@ REFUSED = {
 }
 
 
-def open_model(base: str = "emoji", device: str = "auto", precision: str = "auto") -> Model:
-    """The frozen base model: "emoji", a diffusers folder, or a hub id.
+def open_model(
+    base: str = "emoji",
+    device: str = "auto",
+    precision: str = "auto",
+    quantised: str = "none",
+    limits: Limits | None = None,
+) -> Model:
+    """The frozen base model: "emoji", a diffusers folder, a single .safetensors file, or a hub id (OWNER/NAME, OWNER/NAME@REVISION).
+
+    `quantised` ("int8", "fp8", "nf4") is how the weights of the largest parts are stored; `limits` keep the memory small.
+    Behind a plus sign (BASE+FOLDER) stands a diffusers folder that has what a file lacks, or a folder with another VAE.
 
     Raises:
         ModelError: there is no such model, a part of it is missing, or its family is not known.
-        DeviceError: the device is not there.
+        DeviceError: the device is not there, or a library that quantises.
     """
-    where = machine(device, precision)
-    folder = EMOJI if base == "emoji" else Path(base)
-    if folder.is_dir():
-        return opened(family_of(folder), str(folder), base, where)
-    if looks_like_path(base):
-        raise ModelError(
-            f"There is no folder {base}. Give --base emoji, a diffusers folder, or a hub id such as owner/name."
-        )
-    return opened(family_online(base), base, base, where)
+    where = replace(machine(device, precision, quantised), limits=limits or Limits())
+    found = places.located(base)
+    parts = {"vae": pipelines.vae_in(found.vae)} if found.vae else {}
+    if found.place.is_file():
+        model = from_file(found, where, parts)
+    else:
+        model = opened(family_of(found.place), str(found.place), found.name, where, **parts)
+    if where.limits.half_weights and not thrift.rest(model.parts().values()):
+        rounded = "weights rounded to half precision, since the base's files hold more"
+        where.limits.told = "; ".join(filter(None, (where.limits.told, rounded)))
+    return model
 
 
-def family_online(base: str) -> str:
-    """The pipeline class that a hub id names."""
-    from diffusers import DiffusionPipeline  # pyright: ignore[reportPrivateImportUsage]
-
+def from_file(base: Base, where: Machine, parts: dict[str, Any]) -> Model:
+    """The model in a single file."""
+    family = single_file.family_of(base.place)
     try:
-        config: Any = DiffusionPipeline.load_config(base)
+        pipe = single_file.pipeline(base.place, where, base.whole_beside, **parts)
     except (OSError, ValueError) as error:
-        raise unopened(base, error) from None
-    return known_family(str(config.get("_class_name")), base)
-
-
-def looks_like_path(base: str) -> bool:
-    """Whether a name that is no folder was meant as one."""
-    return base.count("/") != 1 or base.startswith((".", "/", "~"))
+        raise unopened(base.name, error) from None
+    return FAMILIES[family].assembled(pipe, base.name, where)
 
 
 def family_of(folder: Path) -> str:
@@ -99,8 +117,13 @@ def known_family(name: str, folder: Path | str) -> str:
 
 
 def native_side(base: str) -> int:
-    """The side in pixels of a base's pictures, told from its configs alone; 512 for a hub id not at hand."""
-    folder = EMOJI if base == "emoji" else Path(base)
+    """The side in pixels of a base's pictures, told from its configs alone; 512 for one that is not at hand."""
+    try:
+        folder = places.located(base, at_hand=True).place
+    except ModelError:
+        return 512
+    if folder.is_file():
+        return single_file.native_side(folder)
     name = "unet" if (folder / "unet").is_dir() else "transformer"
     try:
         denoiser, vae = (json.loads((folder / part / "config.json").read_text("utf-8")) for part in (name, "vae"))
@@ -110,10 +133,10 @@ def native_side(base: str) -> int:
     return int(latents) * 2 ** (len(vae["block_out_channels"]) - 1)
 
 
-def opened(family: str, source: str, base: str, where: Machine) -> Model:
-    """The model of a family at a source; downloads are diffusers' own, safetensors only."""
+def opened(family: str, source: str, base: str, where: Machine, **parts: Any) -> Model:
+    """The model of a family in a folder; safetensors only."""
     try:
-        return FAMILIES[family](source, base, where)
+        return FAMILIES[family].opened(source, base, where, **parts)
     except (OSError, ValueError) as error:
         raise unopened(base, error) from None
 
@@ -122,5 +145,5 @@ def unopened(base: str, error: Exception) -> ModelError:
     """The complaint about a model that could not be opened."""
     first = str(error).strip().splitlines()[0].rstrip(".")
     return ModelError(
-        f"The model {base} could not be opened: {first}. Give --base emoji, a whole diffusers folder, or a hub id you can reach."
+        f"The model {base} could not be opened: {first}. Give --base emoji, a whole diffusers folder, or a .safetensors file."
     )

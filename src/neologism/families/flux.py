@@ -54,7 +54,7 @@ class Flux:
 
     def encode(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         """Posterior mean and deviation [n, c, h, w], float32, of pixels [n, 3, h, w] in -1..1."""
-        return pipelines.posterior(self.pipe.vae, pixels)
+        return pipelines.posterior(self.pipe.vae, pixels, self.machine)
 
     def scale(self, sample: Tensor) -> Tensor:
         """A posterior sample, shifted and scaled."""
@@ -117,7 +117,7 @@ class Flux:
             **more,
         ).images
         side = self.size // int(self.pipe.vae_scale_factor)
-        return pipelines.pictures(self.pipe, unpacked(tokens, side, side))
+        return pipelines.pictures(self.pipe, unpacked(tokens, side, side), self.machine)
 
     @functools.cached_property
     def drawer(self) -> Any:
@@ -144,11 +144,11 @@ def places(high: int, wide: int) -> Tensor:
     return torch.stack([torch.zeros_like(rows), rows, columns], -1).reshape(-1, 3).float()
 
 
-def opened(folder: str, name: str, machine: Machine) -> Flux:
-    """The FLUX.1 in a diffusers folder or of a hub id, frozen."""
+def opened(folder: str, name: str, machine: Machine, **parts: Any) -> Flux:
+    """The FLUX.1 in a diffusers folder, frozen."""
     with pipelines.quiet():
         pipe: Any = FluxPipeline.from_pretrained(
-            folder, dtype=pipelines.types(machine, "transformer", "text_encoder_2"), use_safetensors=True
+            folder, dtype=pipelines.types(machine, "transformer", "text_encoder_2"), use_safetensors=True, **parts
         )
     pipe.set_progress_bar_config(disable=True)
     return assembled(pipe, name, machine)

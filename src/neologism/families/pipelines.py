@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Generator, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,7 +14,7 @@ from transformers.utils import logging as transformers_log
 
 from neologism.device import Machine
 from neologism.errors import ModelError
-from neologism.families import thrift
+from neologism.families import quantising, streaming, thrift
 from neologism.families.model import Encoder
 
 # What a text encoder of this width is called in the field's files; any other is the "text" encoder.
@@ -43,6 +44,24 @@ def types(machine: Machine, *halved: str) -> dict[str, torch.dtype]:
     return dict.fromkeys(halved, machine.weights) | {"default": torch.float32}
 
 
+def vae_in(folder: Path) -> Any:
+    """The VAE of a diffusers folder, in float32.
+
+    Raises:
+        ModelError: there is none.
+    """
+    from diffusers import AutoencoderKL  # pyright: ignore[reportPrivateImportUsage]
+
+    try:
+        with quiet():
+            return AutoencoderKL.from_pretrained(folder, torch_dtype=torch.float32, use_safetensors=True)
+    except (OSError, ValueError) as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise ModelError(
+            f"{folder} holds no VAE: {reason}. Name a folder of one (config.json and .safetensors) behind the plus sign."
+        ) from None
+
+
 def check_inputs(pipe: Any, name: str) -> None:
     """Refuse a U-Net that expects more than noisy latents, as those of inpainting do under an ordinary name.
 
@@ -58,13 +77,33 @@ def check_inputs(pipe: Any, name: str) -> None:
 
 
 def frozen(pipe: Any, machine: Machine, denoiser: nn.Module) -> None:
-    """Put a pipeline's networks on the machine, frozen, the denoiser in its type."""
-    pipe.to(machine.device)
+    """Put a pipeline's networks on the machine, frozen, the denoiser in its type; quantised ones are packed before they move."""
+    networks = [part for part in pipe.components.values() if isinstance(part, nn.Module)]
+    for part in networks:
+        part.requires_grad_(False).eval()
     if next(denoiser.parameters()).dtype != machine.weights:
         denoiser.to(dtype=machine.weights)
-    for part in pipe.components.values():
-        if isinstance(part, nn.Module):
-            part.requires_grad_(False).eval()
+    for part in networks:
+        streamed = part is denoiser and machine.limits.streamed
+        # What is as large as the denoiser (T5) is in its type already; the VAE and CLIP are not, and stay float32.
+        if machine.quantised != "none" and not streamed and next(part.parameters()).dtype == machine.weights:
+            quantising.quantise(part, machine.quantised, machine.device)
+        if streamed:
+            streaming.stream(part, machine.device)
+        elif part is not pipe.vae or not machine.limits.vae_away:
+            part.to(machine.device)
+
+
+@contextlib.contextmanager
+def at_hand(vae: Any, machine: Machine) -> Generator[None]:
+    """Have the VAE on the device until the block ends, and longer where memory allows."""
+    if vae.device.type != machine.device.type:
+        vae.to(machine.device)
+    try:
+        yield
+    finally:
+        if machine.limits.vae_away:
+            vae.to("cpu")
 
 
 def clip_encoder(key: str, tokenizer: Any, module: Any) -> Encoder:
@@ -93,21 +132,23 @@ def drawer(pipe: Any, without: Sequence[str], **more: Any) -> Any:
 
 
 @torch.no_grad()
-def posterior(vae: Any, pixels: Tensor) -> tuple[Tensor, Tensor]:
+def posterior(vae: Any, pixels: Tensor, machine: Machine) -> tuple[Tensor, Tensor]:
     """Posterior mean and deviation [n, c, h, w], float32, of pixels [n, 3, h, w] in -1..1."""
-    found = vae.encode(pixels.to(vae.device, thrift.computing(vae))).latent_dist
+    with at_hand(vae, machine):
+        found = vae.encode(pixels.to(vae.device, thrift.computing(vae))).latent_dist
     return found.mean.float(), found.std.float()
 
 
 @torch.no_grad()
-def pictures(pipe: Any, latents: Tensor) -> list[Any]:
+def pictures(pipe: Any, latents: Tensor, machine: Machine) -> list[Any]:
     """PIL pictures of scaled latents [n, c, h, w], decoded in the VAE's own type.
 
     The pipeline would hand the denoiser's bf16 to the VAE, which stays in float32.
     """
     vae = pipe.vae
     shift = vae.config.get("shift_factor") or 0.0
-    pixels = vae.decode(latents.to(thrift.computing(vae)) / vae.config.scaling_factor + shift).sample
+    with at_hand(vae, machine):
+        pixels = vae.decode(latents.to(thrift.computing(vae)) / vae.config.scaling_factor + shift).sample
     return pipe.image_processor.postprocess(pixels, output_type="pil")
 
 

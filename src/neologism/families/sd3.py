@@ -52,7 +52,7 @@ class StableDiffusion3:
 
     def encode(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         """Posterior mean and deviation [n, c, h, w], float32, of pixels [n, 3, h, w] in -1..1."""
-        return pipelines.posterior(self.pipe.vae, pixels)
+        return pipelines.posterior(self.pipe.vae, pixels, self.machine)
 
     def scale(self, sample: Tensor) -> Tensor:
         """A posterior sample, shifted and scaled."""
@@ -105,7 +105,7 @@ class StableDiffusion3:
             guidance_scale=guidance,
             output_type="latent",
         ).images
-        return pipelines.pictures(self.pipe, latents)
+        return pipelines.pictures(self.pipe, latents, self.machine)
 
     @functools.cached_property
     def drawer(self) -> Any:
@@ -113,14 +113,16 @@ class StableDiffusion3:
         return pipelines.drawer(self.pipe, ["text_encoder", "text_encoder_2", "text_encoder_3"])
 
 
-def opened(folder: str, name: str, machine: Machine) -> StableDiffusion3:
-    """The Stable Diffusion 3 in a diffusers folder or of a hub id, frozen."""
+def opened(folder: str, name: str, machine: Machine, **parts: Any) -> StableDiffusion3:
+    """The Stable Diffusion 3 in a diffusers folder, frozen."""
     with pipelines.quiet():
         told: Any = StableDiffusion3Pipeline.load_config(folder)
         # What a folder was saved without must be named as missing; T5 is the one part that may be.
         missing = {part: None for part in ("text_encoder_3", "tokenizer_3") if not (told.get(part) or [None])[0]}
         kinds = pipelines.types(machine, "transformer", *({"text_encoder_3"} - missing.keys()))
-        pipe: Any = StableDiffusion3Pipeline.from_pretrained(folder, dtype=kinds, use_safetensors=True, **missing)
+        pipe: Any = StableDiffusion3Pipeline.from_pretrained(
+            folder, dtype=kinds, use_safetensors=True, **missing, **parts
+        )
     pipe.set_progress_bar_config(disable=True)
     return assembled(pipe, name, machine)
 

@@ -59,7 +59,7 @@ class StableDiffusionXL:
 
     def encode(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         """Posterior mean and deviation [n, c, h, w], float32: the VAE stays in float32, for in fp16 it answers NaN."""
-        return pipelines.posterior(self.pipe.vae, pixels)
+        return pipelines.posterior(self.pipe.vae, pixels, self.machine)
 
     def scale(self, sample: Tensor) -> Tensor:
         """A posterior sample times the VAE's scaling factor."""
@@ -114,7 +114,7 @@ class StableDiffusionXL:
             guidance_scale=guidance,
             output_type="latent",
         ).images
-        return pipelines.pictures(self.pipe, latents)
+        return pipelines.pictures(self.pipe, latents, self.machine)
 
     def untold(self, negatives: Sequence[str]) -> tuple[Tensor, Tensor]:
         """What stands for no prompt: the negative prompts' contexts, or zeros for empty ones where the model was trained so."""
@@ -139,14 +139,15 @@ def six_sizes(frame: Frame) -> tuple[float, ...]:
     return (frame.original[1], frame.original[0], round(top * down), round(left * across), frame.side[1], frame.side[0])
 
 
-def opened(folder: str, name: str, machine: Machine) -> StableDiffusionXL:
-    """The Stable Diffusion XL in a diffusers folder or of a hub id, frozen."""
+def opened(folder: str, name: str, machine: Machine, **parts: Any) -> StableDiffusionXL:
+    """The Stable Diffusion XL in a diffusers folder, frozen."""
     with pipelines.quiet():
         pipe: Any = StableDiffusionXLPipeline.from_pretrained(
             folder,
             dtype=pipelines.types(machine, "unet"),
             use_safetensors=True,
             add_watermarker=False,
+            **parts,
         )
     pipe.set_progress_bar_config(disable=True)
     return assembled(pipe, name, machine)

@@ -49,7 +49,7 @@ class StableDiffusion:
 
     def encode(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         """Posterior mean and deviation [n, c, h, w], float32, of pixels [n, 3, h, w] in -1..1."""
-        return pipelines.posterior(self.pipe.vae, pixels)
+        return pipelines.posterior(self.pipe.vae, pixels, self.machine)
 
     def scale(self, sample: Tensor) -> Tensor:
         """A posterior sample times the VAE's scaling factor."""
@@ -80,7 +80,7 @@ class StableDiffusion:
             guidance_scale=guidance,
             output_type="latent",
         ).images
-        return pipelines.pictures(self.pipe, latents)
+        return pipelines.pictures(self.pipe, latents, self.machine)
 
     @functools.cached_property
     def drawer(self) -> Any:
@@ -93,8 +93,8 @@ class StableDiffusion:
         return self.encoders[0].module(ids).last_hidden_state.to(self.machine.weights)
 
 
-def opened(folder: str, name: str, machine: Machine) -> StableDiffusion:
-    """The Stable Diffusion in a diffusers folder or of a hub id, frozen."""
+def opened(folder: str, name: str, machine: Machine, **parts: Any) -> StableDiffusion:
+    """The Stable Diffusion in a diffusers folder, frozen."""
     with pipelines.quiet():
         pipe: Any = StableDiffusionPipeline.from_pretrained(
             folder,
@@ -104,6 +104,7 @@ def opened(folder: str, name: str, machine: Machine) -> StableDiffusion:
             safety_checker=None,
             feature_extractor=None,
             requires_safety_checker=False,
+            **parts,
         )
     pipe.set_progress_bar_config(disable=True)
     return assembled(pipe, name, machine)

@@ -22,25 +22,26 @@ from neologism.formats.layouts import Found
 __all__ = ["DIALECTS", "Found", "convert", "examined", "how_to_use", "load", "save"]
 
 
-def load(path: str | os.PathLike[str]) -> Embedding:
+def load(path: str | os.PathLike[str], encoder: str | None = None) -> Embedding:
     """The word in a file: ours, or one of diffusers, AUTOMATIC1111, kohya, OneTrainer, ComfyUI, InvokeAI.
 
-    What a file is gets decided by its bytes, never by its name, and nothing in it is ever executed.
+    What a file is gets decided by its bytes, never by its name, and nothing in it is ever executed. `encoder` ("clip_l",
+    "clip_h", "clip_g", "t5", or "text" for any other) is whose the vectors are, where a file of one bare tensor cannot tell.
 
     Raises:
-        EmbeddingError: the file is missing, damaged, or holds no word.
+        EmbeddingError: the file is missing, damaged, holds no word, or none for that encoder.
     """
-    return examined(path).embedding
+    return examined(path, encoder).embedding
 
 
-def examined(path: str | os.PathLike[str]) -> Found:
-    """The word in a file, what the file was recognised as, and what to know of it.
+def examined(path: str | os.PathLike[str], encoder: str | None = None) -> Found:
+    """The word in a file, what the file was recognised as, and what to know of it; `encoder` as for `load`.
 
     Raises:
         EmbeddingError: the file is missing, damaged, or holds no word.
     """
     file = Path(path)
-    return layouts.read(containers.read(file), file)
+    return layouts.read(containers.read(file), file, encoder)
 
 
 def save(embedding: Embedding, path: str | os.PathLike[str], layout: str = "common") -> Path:
@@ -80,9 +81,11 @@ def written(embedding: Embedding, path: Path, layout: str) -> dict[Path, bytes]:
     return {stem.with_name(stem.name + end): content for end, content in files.items()}
 
 
-def convert(source: str | os.PathLike[str], out: str | os.PathLike[str], layout: str) -> Path:
-    """Write a word's file again in another layout; the vectors are the same to the bit."""
-    return save(load(source), out, layout)
+def convert(
+    source: str | os.PathLike[str], out: str | os.PathLike[str], layout: str, encoder: str | None = None
+) -> Path:
+    """Write a word's file again in another layout; the vectors are the same to the bit. `encoder` as for `load`."""
+    return save(load(source, encoder), out, layout)
 
 
 def how_to_use(embedding: Embedding, file: Path, layout: str = "common") -> list[str]:

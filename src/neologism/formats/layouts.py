@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -34,6 +34,9 @@ ENCODERS = {
 }
 """Names under which files hold an encoder's vectors, and the encoder they mean."""
 
+WIDTH_OF = {key: width for width, key in WIDTHS.items()} | {"t5": 4096}
+"""How wide the rows of an encoder are; of any other, such as "text", nothing is known."""
+
 NAMELESS = {"", "*", "emb_params", "emp_params", "emb", "_EmbeddingMerge_temp", *ENCODERS}
 """Names that tools write where a word would stand, and that are none."""
 
@@ -47,16 +50,20 @@ class Found:
     notes: tuple[str, ...] = ()
 
 
-def read(contents: Contents, path: Path) -> Found:
+def read(contents: Contents, path: Path, encoder: str | None = None) -> Found:
     """The word in the contents of the file at `path`, whose name is the word where nothing else tells it.
 
+    `encoder` is the one that a file's only tensor is for, where the file does not say it.
+
     Raises:
-        EmbeddingError: no known layout has these names, or the numbers are no vectors.
+        EmbeddingError: no known layout has these names, the numbers are no vectors, or they are not for that encoder.
     """
     for layout, fits, taken in LAYOUTS:
         if fits(contents):
             try:
                 embedding = taken(contents, path)
+                if encoder is not None:
+                    embedding = declared(embedding, encoder, told=taken in (ours, by_encoder))
             except EmbeddingError as error:
                 raise EmbeddingError(f"{path}: {error} Give the file of a word that was learned well.") from None
             return Found(embedding, layout, notes(contents, embedding, path))
@@ -64,6 +71,25 @@ def read(contents: Contents, path: Path) -> Found:
         f"{path} holds no word: found {listed(contents)}. Allowed are one tensor named as the word (diffusers), "
         f"string_to_param (AUTOMATIC1111), or tensors named as encoders ({', '.join(ENCODERS)}). Give such a file."
     )
+
+
+def declared(embedding: Embedding, encoder: str, told: bool) -> Embedding:
+    """The word with its only vectors as those of an encoder that the user names; `told` is whether the file names one itself."""
+    if encoder != "text" and encoder not in WIDTH_OF:
+        raise EmbeddingError(
+            f"there is no text encoder {encoder!r} here; known are {', '.join(WIDTH_OF)}, and text for any other."
+        )
+    key, *more = embedding.vectors
+    if more or (told and key != encoder):
+        raise EmbeddingError(
+            f"it says itself that its vectors are for {', '.join(embedding.vectors)}; leave out the encoder."
+        )
+    width = embedding.vectors[key].shape[1]
+    if WIDTH_OF.get(encoder, width) != width:
+        raise EmbeddingError(
+            f"its vectors are {width} wide and those of {encoder} {WIDTH_OF[encoder]}; name another encoder."
+        )
+    return replace(embedding, vectors={encoder: embedding.vectors[key]})
 
 
 def notes(contents: Contents, embedding: Embedding, path: Path) -> tuple[str, ...]:
@@ -83,6 +109,11 @@ def notes(contents: Contents, embedding: Embedding, path: Path) -> tuple[str, ..
     if len(counts) > 1:
         told = ", ".join(f"{len(rows)} for {key}" for key, rows in embedding.vectors.items())
         said.append(f"The text encoders have different numbers of vectors ({told}); most tools expect the same number.")
+    if "text" in embedding.vectors and not is_ours(contents):
+        width = embedding.vectors["text"].shape[1]
+        said.append(
+            f"Nothing in it tells which text encoder its vectors of width {width} are for; name one (--encoder t5)."
+        )
     if mistaken(contents):
         said.append("Its clip_g is 768 wide, so it is CLIP-L's: OneTrainer called it so in 2024. It is read as clip_l.")
     return tuple(said)
