@@ -73,6 +73,9 @@ def generate(
     word: Annotated[
         list[Path] | None, typer.Option(help="File of a learned word; give it again for more words.")
     ] = None,
+    weights: Annotated[
+        Path | None, typer.Option(help="File of weights that train --method dreambooth or lora wrote.")
+    ] = None,
     base: Annotated[str, typer.Option(help="The base model the words were learned on.")] = "emoji",
     number: Annotated[int, typer.Option("-n", "--number", min=1, help="How many pictures.")] = 4,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the first picture; the next has the next.")] = 0,
@@ -90,7 +93,7 @@ def generate(
 
     seeds = range(seed, seed + number)
     files = draw_to_files(
-        prompt, word or [], base, seeds, steps, guidance, negative, device, out, screen.noting(console)
+        prompt, word or [], base, seeds, steps, guidance, negative, device, out, screen.noting(console), weights
     )
     for file in files:
         console.print(f"[green]wrote[/] {file}", highlight=False, soft_wrap=True)

@@ -93,16 +93,20 @@ class Picture:
 
 @dataclass(frozen=True)
 class Finished:
-    """A word is learned: the file, the contact sheet, why it stopped, and what it cost."""
+    """A word is learned: the file, the contact sheet, why it stopped, and what it cost.
+
+    `embedding` is None where the method learns no vectors; `more` are the files of what learned beside them.
+    """
 
     word: str
-    embedding: Embedding
+    embedding: Embedding | None
     file: Path
     sheet: Path | None
     step: int
     reason: str
     seconds: float
     facts: Mapping[str, str]
+    more: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True)

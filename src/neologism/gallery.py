@@ -12,6 +12,7 @@ from neologism.errors import RunError
 from neologism.families import open_model
 from neologism.formats import load
 from neologism.generation import generate, untaught
+from neologism.methods import files
 from neologism.run import keep_image, slug
 
 
@@ -26,6 +27,7 @@ def draw_to_files(
     device: str,
     out: Path,
     warn: Callable[[str], None],
+    weights: Path | None = None,
 ) -> list[Path]:
     """Draw a prompt and write the pictures: into the folder `out`, or all into one sheet where `out` ends in .png."""
     if out.suffix and out.suffix.lower() != ".png":
@@ -33,12 +35,15 @@ def draw_to_files(
             f"--out {out} ends in {out.suffix}; pictures are written as .png, or into a folder. Give one of these."
         )
     embeddings = [load(word) for word in words]
+    spelled = files.read(weights)[1].get("word", "") if weights else ""
     for missing in untaught(prompt, embeddings):
+        if missing.lower() == spelled.lower():
+            continue
         warn(
             f"{missing} is in the prompt and in no word's file, so the model reads its letters; give its file by --word."
         )
     model = open_model(base, device, "fp32")
-    images = generate(model, prompt, embeddings, seeds, steps, guidance, negative)
+    images = generate(model, prompt, embeddings, seeds, steps, guidance, negative, weights)
     if out.suffix:
         keep_image(images[0] if len(images) == 1 else contact_sheet([(prompt, images)]), out)
         return [out]

@@ -13,6 +13,7 @@ from neologism.embedding import Embedding
 from neologism.errors import WordError
 from neologism.families import Model, open_model
 from neologism.formats import load
+from neologism.methods.choosing import applied
 from neologism.vocabulary import taught
 
 AT_ONCE = 8  # pictures a pass, so that many prompts do not need much memory
@@ -32,8 +33,11 @@ def generate(
     steps: int = 25,
     guidance: float = 5.0,
     negative: str = "",
+    weights: Path | None = None,
 ) -> list[Image.Image]:
     """One picture for every prompt and seed, prompt by prompt; each has its own generator, so it depends on no other.
+
+    `weights` is a file that the method dreambooth or lora wrote.
 
     Raises:
         WordError: a prompt is too long, or steps or guidance make no picture.
@@ -49,7 +53,7 @@ def generate(
     wanted = [(prompt, seed) for prompt in asked for seed in seeds]
     drawn: list[Image.Image] = []
     most = min(AT_ONCE, opened.machine.limits.at_once or AT_ONCE)
-    with taught(opened, embeddings), enough_memory(opened.machine.device):
+    with applied(opened, weights), taught(opened, embeddings), enough_memory(opened.machine.device):
         for first in range(0, len(wanted), most):
             told, chosen = zip(*wanted[first : first + most], strict=True)
             drawn += opened.draw(told, [negative] * len(told), chosen, steps, guidance)

@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import math
+from collections.abc import Generator
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from neologism import batches, initial, optimizer, stopping
+from neologism import batches, initial, objective, optimizer, stopping
 from neologism.batches import Batch, Said
 from neologism.embedding import Embedding
 from neologism.errors import RunError
 from neologism.events import Step, Warned
 from neologism.families.model import Model
 from neologism.latents import Latents
-from neologism.methods import inversion
+from neologism.methods import Method, inversion
+from neologism.methods.choosing import weights_rate
+from neologism.methods.identifier import spelled
+from neologism.methods.learner import Learner
 from neologism.recipe import Recipe
-from neologism.vocabulary import nearest
+from neologism.vocabulary import nearest, taught
 
 PROBES = 32  # fixed samples for the start search; the first 16 of them tell when to stop
 COOLER = 0.3  # the rate after a breakdown, as a share of that before
@@ -36,6 +41,8 @@ class Lesson:
     model: Model
     start: initial.Start
     template: str
+    method: Method = field(default_factory=inversion.Inversion)
+    prior: tuple[Latents, str] | None = None
     step: int = 0
     done: str | None = None
     failed: bool = False
@@ -52,8 +59,42 @@ class Lesson:
         self.lengths = {e.key: float(e.known_rows().norm(dim=1).mean()) for e in self.model.encoders}
         # One relative rate suits encoders whose rows differ a thousandfold, such as CLIP's and T5's.
         self.units = {e.key: float(e.known_rows().pow(2).mean().sqrt()) for e in self.model.encoders}
+        self.learner = Learner(self.method.weights, self.recipe.weight_decay, self.recipe.average)
         self.steps = self.recipe.steps_for(len(self.latents))
         self.good = self.state()
+
+    @contextlib.contextmanager
+    def opened(self) -> Generator[None]:
+        """Have the method's weights in the model, and the word spelled if it stands for known ones, until the block ends."""
+        with spelled(self.model, self.word, self.method.spelled), self.method.opened():
+            yield
+
+    @contextlib.contextmanager
+    def shown(self) -> Generator[None]:
+        """Have everything as it would be saved now in the model until the block ends: the word is not taught by it."""
+        with self.opened(), self.learner.shown():
+            yield
+
+    def beside(self, part: int) -> Batch | None:
+        """The class's pictures to keep in mind at this step (Ruiz et al. 2023, eq. 2), if any."""
+        if self.prior is None:
+            return None
+        latents, said = self.prior
+        number, seed = self.step * self.recipe.accumulate + part, batches.counted(self.recipe.seed, "prior")
+        return batches.draw(self.model, latents, lambda _, __: said, seed, number, self.recipe.batch, self.recipe.times)
+
+    def forget(self) -> None:
+        """Drop the gradients of a step that was cut short."""
+        self.adamw.zero_grad()
+        self.learner.forget()
+
+    def weights_rate(self) -> float:
+        """The learning rate of the method's weights at this step; 0 as long as the word learns first."""
+        first = round(self.recipe.word_first * self.steps) if self.rows else 0
+        if self.step < first:
+            return 0.0
+        progress = (self.step - first) / max(1, self.steps - first)
+        return weights_rate(self.recipe) * optimizer.rate(self.recipe.schedule, progress) * self.cooled
 
     def batch(self, part: int) -> Batch:
         """What the word sees in this step, part by part where gradients are summed."""
@@ -70,19 +111,20 @@ class Lesson:
     def update(self, loss: float) -> Step | Warned:
         """Move the rows by their gradients, and tell what happened."""
         rows, rate = list(self.rows.values()), self.rate()
-        gradient = optimizer.gradient_norm(rows)
+        gradient = math.hypot(optimizer.gradient_norm(rows), self.learner.gradient())
         if not (math.isfinite(loss) and math.isfinite(gradient)):
             return self.fall_back(f"loss {loss}, gradient {gradient}")
-        optimizer.shorten_gradient(rows, gradient, self.recipe.clip)
+        optimizer.shorten_gradient(rows, optimizer.gradient_norm(rows), self.recipe.clip)
         for group in self.adamw.param_groups:
-            group["lr"] = rate * self.units[group["key"]]
+            group["lr"] = rate * self.units.get(group["key"], 0.0)
         self.adamw.step()
         self.adamw.zero_grad()
         for key, tensor in self.rows.items():
             if tensor.requires_grad:
                 optimizer.keep_length(tensor, self.recipe.norm, self.lengths[key], rate)
-        if not all(bool(torch.isfinite(tensor).all()) for tensor in rows):
-            return self.fall_back("rows that are not finite")
+        self.learner.step(self.weights_rate(), self.recipe.clip)
+        if not (all(bool(torch.isfinite(tensor).all()) for tensor in rows) and self.learner.finite()):
+            return self.fall_back("rows that are not finite" if self.rows else "weights that are not finite")
         self.step += 1
         for key, tensor in self.rows.items():
             optimizer.move_mean(self.mean[key], tensor.detach(), self.recipe.average, self.step)
@@ -108,9 +150,12 @@ class Lesson:
 
     def told(self, loss: float, rate: float, gradient: float) -> Step:
         """This step as an event; the probe is taken when due."""
-        key, rows = next((k, r) for k, r in self.rows.items() if r.requires_grad)
         probe = self.probe() if self.step % self.recipe.probe_every == 0 or self.step >= self.steps else None
         self.decide()
+        if not self.rows:
+            norm = math.sqrt(sum(float(weight.detach().pow(2).sum()) for weight in self.learner.weights.values()))
+            return Step(self.word, self.step, self.steps, loss, self.learner.rate, gradient, norm, 1.0, (), probe, 0.0)
+        key, rows = next((k, r) for k, r in self.rows.items() if r.requires_grad)
         encoder = next(e for e in self.model.encoders if e.key == key)
         middle = rows.detach().mean(0)
         near = nearest(encoder, middle.unsqueeze(0))[0]
@@ -121,7 +166,11 @@ class Lesson:
 
     def probe(self) -> float:
         """The loss on the fixed probes, remembered."""
-        self.probes.append(initial.rows_loss(self.model, self.vectors(), self.fixed))
+        if self.learner.weights:
+            with torch.no_grad(), self.shown(), taught(self.model, {self.word: self.vectors()}):
+                self.probes.append(float(objective.loss(self.model, initial.worded(self.fixed, self.word)).mean()))
+        else:
+            self.probes.append(initial.rows_loss(self.model, self.vectors(), self.fixed))
         return self.probes[-1]
 
     @functools.cached_property
@@ -145,10 +194,15 @@ class Lesson:
                 optimizer.keep_length(tensor, "fixed", self.lengths[key], 0.0)
         return found
 
-    def embedding(self) -> Embedding:
-        """The word as it is now, with where it came from; nothing in it depends on the clock."""
-        facts = {"start": self.start.told, "step": str(self.step), "seed": str(self.recipe.seed)}
-        return Embedding(self.word, self.vectors(), self.model.name, facts)
+    def embedding(self) -> Embedding | None:
+        """The word as it is now, with where it came from; nothing in it depends on the clock. None where it has no rows."""
+        if not self.rows:
+            return None
+        return Embedding(self.word, self.vectors(), self.model.name, self.facts())
+
+    def facts(self) -> dict[str, str]:
+        """Where what is learned comes from."""
+        return {"start": self.start.told, "step": str(self.step), "seed": str(self.recipe.seed)}
 
     def state(self) -> dict[str, Any]:
         """Everything that decides what comes next."""
@@ -167,7 +221,7 @@ class Lesson:
             "told": self.start.told,
             "done": self.done,
         }
-        return {"tensors": rows | means | starts | moments, "numbers": numbers}
+        return {"tensors": rows | means | starts | moments | self.learner.state(), "numbers": numbers}
 
     @torch.no_grad()
     def load(self, state: dict[str, Any]) -> None:
@@ -186,6 +240,7 @@ class Lesson:
             }
             if kept:
                 self.adamw.state[tensor] = kept
+        self.learner.load(tensors)
         self.step, self.cooled, self.done = numbers["step"], numbers["cooled"], numbers["done"]
         self.probes = list(numbers["probes"])
         self.good = state

@@ -10,7 +10,7 @@ from itertools import islice
 import torch
 
 from neologism import objective
-from neologism.batches import joined, part_of
+from neologism.batches import Batch, joined, part_of
 from neologism.device import halved_activations
 from neologism.errors import RunError
 from neologism.events import Failed, Step, Warned
@@ -41,7 +41,10 @@ def loop(model: Model, lessons: Iterable[Lesson], together: int | None = None) -
 
 def until_one_is_done(model: Model, active: Sequence[Lesson]) -> Iterator[tuple[Lesson, Told]]:
     """Steps of these lessons until at least one of them is done."""
-    with taught(model, {lesson.word: lesson.rows for lesson in active}):
+    with contextlib.ExitStack() as undo:
+        for lesson in active:
+            undo.enter_context(lesson.opened())
+        undo.enter_context(taught(model, {lesson.word: lesson.rows for lesson in active}))
         while not any(lesson.done for lesson in active):
             losses, eased = patiently(model, active)
             if eased:
@@ -58,7 +61,7 @@ def patiently(model: Model, active: Sequence[Lesson]) -> tuple[list[float], Warn
         raise torch.OutOfMemoryError("even after it was eased")
     told = ease(model, len(active) * active[0].recipe.batch)
     for lesson in active:
-        lesson.adamw.zero_grad()  # of a step cut short
+        lesson.forget()
     gc.collect()
     if model.machine.device.type == "cuda":
         torch.cuda.empty_cache()
@@ -105,7 +108,19 @@ def gradients(model: Model, active: Sequence[Lesson]) -> list[float]:
                 each = objective.loss(model, part_of(whole, rows), recipe.weighting)
             (each.sum() / share).backward()
             totals.index_add_(0, whose[rows], each.detach().cpu() / share)
+        for lesson in active:
+            keep_class(model, lesson, lesson.beside(part), share)
     return totals.tolist()
+
+
+def keep_class(model: Model, lesson: Lesson, prior: Batch | None, share: int) -> None:
+    """Add the gradient of prior preservation (Ruiz et al. 2023, eq. 2), if the lesson has a class to keep."""
+    if prior is None:
+        return
+    for rows in model.machine.limits.pieces(len(prior)):
+        with remembering(model, lesson.recipe):
+            each = objective.loss(model, part_of(prior, rows), lesson.recipe.weighting)
+        (each.sum() * lesson.recipe.prior_weight / share).backward()
 
 
 def remembering(model: Model, recipe: Recipe) -> contextlib.AbstractContextManager[None]:

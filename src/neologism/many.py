@@ -196,6 +196,11 @@ def check_shared(recipes: Sequence[Recipe]) -> None:
         raise RecipeError(
             "Two recipes have the same word (case does not count). Words that learn together must differ."
         )
+    if recipes[0].method != "inversion":
+        raise RecipeError(
+            f"Found method = {recipes[0].method!r}, which learns one word at a time; many words learn by 'inversion' alone. "
+            "Use neologism train for each word."
+        )
     for name in SHARED:
         values = {getattr(recipe, name) for recipe in recipes}
         if len(values) > 1:

@@ -20,7 +20,7 @@ def rate(schedule: str, progress: float) -> float:
 
 def adamw(rows: Mapping[str, Tensor], weight_decay: float) -> torch.optim.AdamW:
     """AdamW over one word's rows by encoder, a group each, "key" naming it; the rates are set before each step."""
-    groups = [{"params": [tensor], "key": key} for key, tensor in rows.items()]
+    groups = [{"params": [tensor], "key": key} for key, tensor in rows.items()] or [{"params": [], "key": ""}]
     # Rows a thousand times longer have gradients a thousand times shorter, which the usual eps of 1e-8 would swallow.
     return torch.optim.AdamW(groups, lr=0.0, betas=(0.9, 0.99), eps=1e-15, weight_decay=weight_decay)
 

@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 import difflib
-import re
 from collections.abc import Sequence
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from neologism import allowed
 from neologism.errors import RecipeError
 
 Words = tuple[str, ...]
-
-
-def counted(things: Words, name: str) -> str:
-    """How many there are, in words: "no folder", "1 folder", "2 folders"."""
-    return f"{len(things) or 'no'} {name}{'s' if len(things) > 1 else ''}"
 
 
 class Recipe(BaseModel):
@@ -40,11 +35,36 @@ class Recipe(BaseModel):
     file lacks (such as FLUX's text encoders) from a diffusers folder, or another VAE from its folder."""
     kind: Literal["object", "style"] = "object"
     """What the pictures show: an object, or the style in which they are made."""
+    method: Literal["inversion", "dreambooth", "lora"] = "inversion"
+    """What learns: the word's own vectors; weights of the denoiser (DreamBooth); or low-rank adapters and the vectors (LoRA)."""
     vectors: int = Field(default=1, ge=1, le=64)
     """How many vectors a word gets; more hold more detail and leave less room in the prompt."""
     encoders: Words = ()
     """Text encoders that learn, such as "clip_l"; "t5=4" gives one another number of vectors. All where none are named; the
     others keep their start, which goes into the file as well, so that every tool sees the same word."""
+
+    # what learns beside the vectors, with dreambooth and lora
+    identifier: str = "auto"
+    """DreamBooth's rare token before the class word (`like`), such as "sks"; "auto" finds one in the tokenizer."""
+    scope: Literal["cross", "attention", "denoiser"] | None = None
+    """Which weights learn: cross-attention (what DreamBooth takes where not given), all attention (LoRA), or the whole denoiser."""
+    text_encoder: bool = False
+    """Let weights of the text encoders learn as well."""
+    rank: int = Field(default=8, ge=1, le=1024)
+    """LoRA's rank: more hold more detail in a larger file."""
+    alpha: float | None = Field(default=None, gt=0)
+    """LoRA's scale is alpha / rank; the rank itself where not given."""
+    targets: Words = ()
+    """Names of the layers that get LoRA's adapters, such as "to_v"; all linear ones in scope where none are given."""
+    word_first: float = Field(default=0.5, ge=0, lt=1)
+    """Share of a LoRA's steps in which the vectors learn alone (pivotal tuning); then both learn."""
+    weights_rate: float | None = Field(default=None, gt=0)
+    """Top learning rate of the weights; 5e-6 for dreambooth and 1e-4 for lora where not given."""
+    class_pictures: int | None = Field(default=None, ge=0)
+    """Pictures of the class word that the frozen base draws itself, to learn to keep (prior preservation); where not given 50
+    for dreambooth and none for lora."""
+    prior_weight: float = Field(default=1.0, ge=0)
+    """How much the class's pictures count beside the word's own."""
 
     # pictures
     side: int | None = Field(default=None, ge=16, le=4096)
@@ -142,7 +162,7 @@ class Recipe(BaseModel):
     """Prompts drawn as previews, {} standing for the word; the same seeds every time."""
 
     @field_validator(
-        "pictures", "words", "like", "start_from", "templates", "preview_prompts", "encoders", mode="before"
+        "pictures", "words", "like", "start_from", "templates", "preview_prompts", "encoders", "targets", mode="before"
     )
     @classmethod
     def one_or_many(cls, value: Any) -> Any:
@@ -153,9 +173,7 @@ class Recipe(BaseModel):
     @classmethod
     def sizes_of_memory(cls, value: str) -> str:
         """A number of gigabytes, or "auto"."""
-        if value not in ("", "auto") and not re.fullmatch(r"\d+(\.\d+)?gb", value):
-            raise ValueError(f"found {value!r}; auto, or gigabytes such as 8gb are allowed")
-        return value
+        return allowed.memory(value)
 
     @field_validator("times")
     @classmethod
@@ -169,37 +187,27 @@ class Recipe(BaseModel):
     @classmethod
     def counts_of_vectors(cls, value: Words) -> Words:
         """Each is a name, or a name and a number of vectors."""
-        for text in value:
-            name, sign, count = text.partition("=")
-            if not name or (sign and not (count.isdecimal() and 1 <= int(count) <= 64)):
-                raise ValueError(f"found {text!r}; write an encoder's name, or NAME=N with N in 1..64")
-        return value
+        return allowed.counts(value)
 
     @field_validator("templates", "preview_prompts")
     @classmethod
     def places_for_the_word(cls, value: Words) -> Words:
         """Every prompt has a place for the word."""
-        without = [prompt for prompt in value if "{}" not in prompt]
-        if without:
-            raise ValueError(f"found {without[0]!r} without {{}}; write {{}} where the word goes")
-        return value
+        return allowed.places(value)
 
     @model_validator(mode="after")
     def one_start_each(self) -> Recipe:
         """As many pictures as words, one `like` for all or for each."""
-        if len(self.pictures) != len(self.words):
-            raise ValueError(
-                f"found {counted(self.pictures, 'folder')} of pictures and {counted(self.words, 'word')}; "
-                "give each folder its word, such as <my-mug>"
-            )
-        if len({word.lower() for word in self.words}) < len(self.words):
-            raise ValueError("two words are the same; case does not tell words apart")
-        for name, given in (("like", self.like), ("from", self.start_from)):
-            if len(given) not in (0, 1, len(self.words)):
-                raise ValueError(
-                    f"found {len(given)} of {name!r} for {len(self.words)} words; give one for all or one for each"
-                )
+        allowed.check_words(self)
+        allowed.check_method(self)
         return self
+
+    @property
+    def prior(self) -> int:
+        """How many pictures of the class are kept in mind."""
+        usual = 50 if self.method == "dreambooth" else 0
+        wanted = usual if self.class_pictures is None else self.class_pictures
+        return wanted if self.prior_weight and self.method != "inversion" else 0
 
     def steps_for(self, pictures: int) -> int:
         """How many steps a word of so many pictures may take."""
@@ -233,7 +241,7 @@ class Recipe(BaseModel):
 
 SHARED = (
     "base", "device", "precision", "memory", "gradient_checkpointing", "light_checkpointing", "at_once", "vae_away", "streamed",
-    "quantised", "half_weights", "activations_bf16", "side", "batch", "accumulate", "weighting",
+    "quantised", "half_weights", "activations_bf16", "side", "batch", "accumulate", "weighting", "method",
 )  # fmt: skip
 """What words that share a batch must agree on."""
 

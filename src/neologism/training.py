@@ -22,7 +22,10 @@ from neologism.generation import generate
 from neologism.latents import Latents, cached
 from neologism.lessons import Lesson
 from neologism.loop import loop
+from neologism.methods import choosing
+from neologism.methods.identifier import spelled
 from neologism.photos import Gathered, Photo
+from neologism.prior import prior
 from neologism.recipe import Recipe
 from neologism.vocabulary import check_fit, check_word, pieces_warning
 
@@ -127,8 +130,14 @@ def prepared(model: Model, recipe: Recipe, out: Path, number: int, shown: list[P
     events: list[Event] = [Cached(word, len(shown), latents.found)]
     state, damaged = run.newest(run.word_folder(out, word, alone=len(recipe.words) == 1))
     template = (recipe.templates or captions.TEMPLATES[recipe.kind])[0]
-    first = first_rows(model, recipe, number, latents, template) if state is None else rows_of(state)
-    lesson = Lesson(word, latents, sayer(word, shown, recipe), recipe, model, first, template)
+    said = [*(recipe.templates or captions.TEMPLATES[recipe.kind]), *(photo.caption or "" for photo in shown)]
+    method = choosing.method(model, recipe, recipe.starts[number], said)
+    if method.spelled:
+        first = initial.Start({}, method.spelled)
+    else:
+        first = first_rows(model, recipe, number, latents, template) if state is None else rows_of(state)
+    keep_in_mind = prior(model, recipe)
+    lesson = Lesson(word, latents, sayer(word, shown, recipe), recipe, model, first, template, method, keep_in_mind)
     if state is not None:
         lesson.load(state)
     return lesson, [*events, *damaged, Started(word, lesson.start.told, lesson.step)]
@@ -225,30 +234,43 @@ def previews(course: Course, lesson: Lesson) -> Iterator[Picture]:
     prompts = [prompt.replace("{}", lesson.word) for prompt in course.recipe.preview_prompts]
     if not prompts:
         return
-    for prompt, image in zip(prompts, generate(course.model, prompts, [lesson.embedding()]), strict=True):
+    for prompt, image in zip(prompts, drawn(course, lesson, prompts), strict=True):
         yield run.keep_picture(course.folder(lesson), Picture(lesson.word, lesson.step, prompt, 0, image))
 
 
+def drawn(
+    course: Course, lesson: Lesson, prompts: list[str], seeds: tuple[int, ...] = (0,), begun: bool = False
+) -> list[Image.Image]:
+    """Prompts as the word draws them now, or with `begun` as it did at its start."""
+    found = lesson.embedding()
+    if begun:
+        words = [replace(found, vectors=lesson.start.vectors)] if found else []
+        with spelled(course.model, lesson.word, lesson.method.spelled):
+            return generate(course.model, prompts, words, seeds)
+    with lesson.shown():
+        return generate(course.model, prompts, [found] if found else [], seeds)
+
+
 def finish(course: Course, lesson: Lesson, shown: list[Photo]) -> Finished:
-    """Write the word's file and its contact sheet."""
+    """Write the word's file, those of the weights, and its contact sheet."""
     folder, embedding = course.folder(lesson), lesson.embedding()
-    file = formats.save(embedding, folder / "word.safetensors")
+    files = lesson.method.save(lesson.learner.mean, lesson.word, embedding, folder)
+    if embedding:
+        files.insert(0, formats.save(embedding, folder / "word.safetensors"))
     sheet = folder / "sheet.png"
     run.keep_image(drawn_sheet(course, lesson, shown), sheet)
     reason = lesson.done or "stopped"
-    return Finished(
-        lesson.word, embedding, file, sheet, lesson.step, reason, time.monotonic() - course.began, embedding.facts
-    )
+    seconds = time.monotonic() - course.began
+    return Finished(lesson.word, embedding, files[0], sheet, lesson.step, reason, seconds, lesson.facts(), tuple(files[1:]))
 
 
 def drawn_sheet(course: Course, lesson: Lesson, shown: list[Photo]) -> Image.Image:
     """Real pictures above what the start drew and what the word draws, for every preview prompt."""
     rows: list[tuple[str, list[Image.Image]]] = [("your pictures", [shown_image(photo, course) for photo in shown[:4]])]
-    start = replace(lesson.embedding(), vectors=lesson.start.vectors)
-    for label, embedding in ((f"before: {lesson.start.told}", start), ("learned", lesson.embedding())):
+    for label in (f"before: {lesson.start.told}", "learned"):
         for prompt in course.recipe.preview_prompts if label == "learned" else course.recipe.preview_prompts[:1]:
             asked = prompt.replace("{}", lesson.word)
-            rows.append((f"{label}: {asked}", generate(course.model, asked, [embedding], SHEET_SEEDS)))
+            rows.append((f"{label}: {asked}", drawn(course, lesson, [asked], SHEET_SEEDS, label != "learned")))
     return contact_sheet(rows)
 
 
@@ -266,6 +288,6 @@ def prove(course: Course, files: list[Path], after: dict[str, dict[str, str]]) -
         "half_weights": course.model.machine.limits.half_weights,
         "before": course.before,
         "after": after,
-        "words": [str(file.relative_to(course.out)) for file in files],
+        "words": [str(file.relative_to(course.out)) for file in files if file.stem == "word"],
     }
     run.write_whole(course.out / "base.json", json.dumps(proof).encode())

@@ -177,6 +177,11 @@ class Model(Protocol):
         """Where it computes."""
         ...
 
+    @property
+    def pipe(self) -> Any:
+        """The diffusers pipeline that holds its parts."""
+        ...
+
     def parts(self) -> dict[str, nn.Module]:
         """Its frozen networks by name."""
         ...

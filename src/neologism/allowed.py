@@ -1,0 +1,94 @@
+"""What values settings may have, where more than a type and a range must be said."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from neologism.recipe import Recipe
+
+Words = tuple[str, ...]
+
+
+def counted(things: Words, name: str) -> str:
+    """How many there are, in words: "no folder", "1 folder", "2 folders"."""
+    return f"{len(things) or 'no'} {name}{'s' if len(things) > 1 else ''}"
+
+
+def memory(value: str) -> str:
+    """A number of gigabytes, or "auto".
+
+    Raises:
+        ValueError: it is something else.
+    """
+    if value not in ("", "auto") and not re.fullmatch(r"\d+(\.\d+)?gb", value):
+        raise ValueError(f"found {value!r}; auto, or gigabytes such as 8gb are allowed")
+    return value
+
+
+def counts(value: Words) -> Words:
+    """Names of encoders, or each with a number of vectors.
+
+    Raises:
+        ValueError: one is something else.
+    """
+    for text in value:
+        name, sign, count = text.partition("=")
+        if not name or (sign and not (count.isdecimal() and 1 <= int(count) <= 64)):
+            raise ValueError(f"found {text!r}; write an encoder's name, or NAME=N with N in 1..64")
+    return value
+
+
+def places(value: Words) -> Words:
+    """Prompts with a place for the word.
+
+    Raises:
+        ValueError: one has none.
+    """
+    without = [prompt for prompt in value if "{}" not in prompt]
+    if without:
+        raise ValueError(f"found {without[0]!r} without {{}}; write {{}} where the word goes")
+    return value
+
+
+def check_words(recipe: Recipe) -> None:
+    """Refuse a number of pictures, words or starts that do not go together.
+
+    Raises:
+        ValueError: with what is wrong.
+    """
+    if len(recipe.pictures) != len(recipe.words):
+        raise ValueError(
+            f"found {counted(recipe.pictures, 'folder')} of pictures and {counted(recipe.words, 'word')}; "
+            "give each folder its word, such as <my-mug>"
+        )
+    if len({word.lower() for word in recipe.words}) < len(recipe.words):
+        raise ValueError("two words are the same; case does not tell words apart")
+    for name, given in (("like", recipe.like), ("from", recipe.start_from)):
+        if len(given) not in (0, 1, len(recipe.words)):
+            raise ValueError(
+                f"found {len(given)} of {name!r} for {len(recipe.words)} words; give one for all or one for each"
+            )
+
+
+def check_method(recipe: Recipe) -> None:
+    """Refuse what a method that learns weights cannot do.
+
+    Raises:
+        ValueError: with what is wrong.
+    """
+    method = recipe.method
+    if method == "inversion":
+        return
+    if len(recipe.words) > 1:
+        raise ValueError(f"found {len(recipe.words)} words with method {method!r}, which learns one at a time; give one word")
+    if recipe.quantised != "none" or recipe.streamed:
+        raise ValueError(f"method {method!r} learns weights, which must be whole and at hand; leave out quantised and streamed")
+    vague = [like for like in recipe.like if like in ("auto", "normal", "uniform")]
+    if vague and recipe.words and (method == "dreambooth" or recipe.prior):
+        raise ValueError(
+            f"found like = {vague[0]!r}; method {method!r} needs the word of the pictures' class here; give like, such as dog"
+        )
+    if method == "dreambooth" and recipe.start_from:
+        raise ValueError("method 'dreambooth' learns no vectors, so there is nothing to go on from; leave out from")

@@ -1,0 +1,106 @@
+"""Which method a recipe or a file of weights names."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Generator, Sequence
+from pathlib import Path
+
+from torch import Tensor, nn
+
+from neologism.errors import EmbeddingError, ModelError
+from neologism.families.model import Model
+from neologism.methods import Method, dreambooth, files, lora
+from neologism.methods.identifier import identifier, spelled
+from neologism.methods.inversion import Inversion
+from neologism.recipe import Recipe
+
+RATES = {"dreambooth": 5e-6, "lora": 1e-4}
+
+
+def method(model: Model, recipe: Recipe, like: str, said: Sequence[str]) -> Method:
+    """The recipe's method at its start; `said` are the texts that an automatic identifier must not occur in.
+
+    Raises:
+        WordError: the tokenizer has no identifier.
+        RecipeError: the recipe's targets are not in the model.
+    """
+    if recipe.method == "dreambooth":
+        rare = identifier(model.encoders[0], recipe.identifier, [like, *said])
+        return dreambooth.begun(model, recipe.scope or "cross", recipe.text_encoder, f"{rare} {like}")
+    if recipe.method == "lora":
+        chosen = lora.targets(model, recipe.scope or "attention", recipe.targets, recipe.text_encoder)
+        return lora.Adapters(model, chosen, recipe.rank, recipe.alpha or recipe.rank, recipe.seed % 2**63)
+    return Inversion()
+
+
+def weights_rate(recipe: Recipe) -> float:
+    """The top learning rate of the recipe's weights."""
+    return recipe.weights_rate or RATES.get(recipe.method, 0.0)
+
+
+def opened(model: Model, file: Path) -> tuple[Method, str]:
+    """The method of a file of weights, filled, and its word.
+
+    Raises:
+        EmbeddingError: the file is missing or holds no weights of this package.
+        ModelError: they do not fit the model.
+    """
+    tensors, told = files.read(file)
+    check(model, tensors, file, told.get("method", ""))
+    if told["method"] == "lora":
+        return lora.loaded(model, tensors), told["word"]
+    device = model.machine.device
+    return dreambooth.Differences(model, {n: t.to(device) for n, t in tensors.items()}, told["spelled"]), told["word"]
+
+
+def check(model: Model, tensors: dict[str, Tensor], file: Path, kind: str) -> None:
+    """Refuse a file of another method or for another model."""
+    adapters = kind == "lora" and any(name.endswith(".lora_A.weight") for name in tensors)
+    if not adapters and kind != "dreambooth":
+        raise EmbeddingError(f"{file} is of the method {kind!r}; dreambooth and lora can be used. Learn it again with one of these.")
+    has = {f"{part}.{name}": t for part, network in model.parts().items() for name, t in network.named_parameters()}
+    for name, tensor in tensors.items():
+        base = has.get(re_based(name) if adapters else name)
+        axis = 0 if ".lora_B." in name else 1
+        if base is None or (tensor.shape[axis] != base.shape[axis] if adapters else tensor.shape != base.shape):
+            raise ModelError(f"{file} does not fit {model.name} (at {name}). Use the base model that it was learned on.")
+
+
+def re_based(name: str) -> str:
+    """The name of the base's tensor that an adapter stands beside."""
+    return name.removesuffix(".lora_A.weight").removesuffix(".lora_B.weight") + ".weight"
+
+
+@contextlib.contextmanager
+def applied(model: Model, path: Path | None) -> Generator[None]:
+    """Have a file's weights in the model, and the word it spells known, until the block ends; nothing where there is none."""
+    if path is None:
+        yield
+        return
+    found, word = opened(model, path)
+    with spelled(model, word, found.spelled), found.opened():
+        yield
+
+
+def merge(model: Model, path: Path) -> str:
+    """Write a file's weights into the model itself for good, which is then no longer frozen's base; what its word is spelled.
+
+    Meant for a model that is saved and dropped afterwards.
+    """
+    found, _ = opened(model, path)
+    if isinstance(found, lora.Adapters):
+        for name, (plain, _) in found.layers.items():
+            low, high = (found.weights[f"{name}.{s}.weight"].detach() for s in lora.SIDES)
+            add(plain, "weight", high @ low)
+    elif isinstance(found, dreambooth.Differences):
+        for name, (module, leaf) in found.places.items():
+            add(module, leaf, found.weights[name].detach())
+    return found.spelled
+
+
+def add(module: nn.Module, leaf: str, difference: Tensor) -> None:
+    """Base + difference in the base's place."""
+    base = module._parameters[leaf]
+    assert base is not None
+    base.data = dreambooth.summed(base, difference)
