@@ -8,10 +8,12 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from neologism.errors import EmbeddingError, ModelError, RecipeError, WordError
 from neologism.events import Event, Finished, Step
 from neologism.families import open_model
+from neologism.formats import load
 from neologism.generation import generate
 from neologism.latents import tensor_hashes
 from neologism.methods import choosing, files, lora
@@ -112,3 +114,168 @@ def difference(one: Any, two: Any) -> int:
     from PIL import ImageChops
 
     return max(high for _, high in ImageChops.difference(one.convert("RGB"), two.convert("RGB")).getextrema())
+
+
+def plain_picture(pipe: Any, prompt: str, model: Any) -> Any:
+    """What plain diffusers draws, as our own pipeline does but for the words and weights."""
+    pipe.set_progress_bar_config(disable=True)
+    made = pipe(prompt, generator=torch.Generator().manual_seed(0), num_inference_steps=4, guidance_scale=5.0)
+    return made.images[0]
+
+
+@WEIGHTS
+def test_plain_diffusers_draws_the_same_picture(method: str, tiny_base: Path, pictures: Path, tmp_path: Path) -> None:
+    from diffusers import StableDiffusionPipeline
+
+    from neologism.merging import merge
+
+    list(train(settings(tiny_base, pictures, method, class_pictures=0), tmp_path / "run"))
+    file, words = weights_file(tmp_path / "run"), word_file(tmp_path / "run")
+    assert file
+    model = open_model(str(tiny_base), "cpu", "fp32")
+    ours = generate(model, "a <disc>", words, steps=4, weights=file)[0]
+    assert difference(ours, generate(model, "a cat", words, steps=4)[0]) > 1
+    spelled = merge(file, str(tiny_base), tmp_path / "merged")
+    pipe = StableDiffusionPipeline.from_pretrained(tmp_path / "merged", safety_checker=None)
+    for word in words:
+        pipe.load_textual_inversion(word, token="<disc>")
+    assert difference(ours, plain_picture(pipe, f"a {spelled or '<disc>'}", model)) <= 1
+
+
+@pytest.mark.parametrize("name", ["lora.safetensors", "lora-kohya.safetensors"])
+def test_plain_diffusers_loads_each_layout_of_a_lora(
+    name: str, tiny_base: Path, pictures: Path, tmp_path: Path
+) -> None:
+    from diffusers import StableDiffusionPipeline
+
+    list(train(settings(tiny_base, pictures, "lora"), tmp_path / "run"))
+    model = open_model(str(tiny_base), "cpu", "fp32")
+    words = word_file(tmp_path / "run")
+    ours = generate(model, "a <disc>", words, steps=4, weights=tmp_path / "run/lora.safetensors")[0]
+    pipe = StableDiffusionPipeline.from_pretrained(tiny_base, safety_checker=None)
+    weights = load_file(tmp_path / "run" / name)
+    bundled = {
+        key: weights.pop(key) for key in list(weights) if key.startswith("bundle_emb.")
+    }  # which diffusers refuses
+    if name == "lora-kohya.safetensors":
+        assert torch.equal(bundled["bundle_emb.disc.string_to_param.*"], load(words[0]).vectors["text"])
+        assert any(key.startswith("lora_te_text_model_encoder_layers_0_self_attn_q_proj.") for key in weights)
+        pipe.load_lora_weights(weights)
+    else:
+        pipe.load_lora_weights(tmp_path / "run", weight_name=name)
+    pipe.load_textual_inversion(words[0], token="<disc>")
+    assert difference(ours, plain_picture(pipe, "a <disc>", model)) <= 1
+
+
+def test_the_automatic_identifier_is_one_rare_token_that_no_text_holds(tiny_base: Path) -> None:
+    encoder = open_model("emoji", "cpu", "fp32").encoders[0]
+    found = identifier(encoder, "auto", ["a photo of a dog"])
+    assert len(encoder.pieces(found)) == 1 and not set(found) & set("aeiouy")
+    assert identifier(encoder, "auto", [f"a photo of {found}"]) != found
+    assert identifier(encoder, "sks", []) == "sks"
+    assert len(set(rarest_first(encoder))) == len(rarest_first(encoder))
+
+
+def test_an_identifier_of_nothing_is_refused(tiny_base: Path) -> None:
+    encoder = open_model(str(tiny_base), "cpu", "fp32").encoders[0]
+    with pytest.raises(
+        WordError, match="^The identifier '' is empty or has spaces around it. Choose one such as sks, or auto.$"
+    ):
+        identifier(encoder, "", [])
+    with pytest.raises(
+        WordError, match="^The tokenizer has no token that is no word. Name one by --identifier, such as sks.$"
+    ):
+        identifier(encoder, "auto", [" ".join(rarest_first(encoder))])
+
+
+@pytest.mark.parametrize(
+    ("given", "text"),
+    [
+        (
+            {"words": ("<a>", "<b>"), "pictures": ("a", "b")},
+            "found 2 words with method 'lora', which learns one at a time; give one word.",
+        ),
+        (
+            {"quantised": "int8"},
+            "method 'lora' learns weights, which must be whole and at hand; leave out quantised and streamed.",
+        ),
+        (
+            {"class_pictures": 4},
+            "found like = 'auto'; method 'lora' needs the word of the pictures' class here; give like, such as dog.",
+        ),
+        (
+            {"method": "dreambooth", "like": "dog", "from": "w.safetensors"},
+            "method 'dreambooth' learns no vectors, so there is nothing to go on from; leave out from.",
+        ),
+    ],
+)
+def test_what_a_method_cannot_do_is_refused(given: dict[str, Any], text: str) -> None:
+    with pytest.raises(RecipeError) as caught:
+        recipe(**{"words": "<a>", "pictures": "a", "method": "lora"} | given)
+    assert text in str(caught.value)
+
+
+def test_many_words_together_learn_by_inversion_alone() -> None:
+    from neologism.many import check_shared
+
+    with pytest.raises(RecipeError, match="many words learn by 'inversion' alone. Use neologism train for each word."):
+        check_shared([recipe(words="<a>", pictures="a", method="lora")])
+
+
+def test_targets_that_are_not_there_are_refused(tiny_base: Path) -> None:
+    model = open_model(str(tiny_base), "cpu", "fp32")
+    with pytest.raises(
+        RecipeError, match="^targets: found 'to_x'; the model has to_k, to_out, to_q, to_v. Name some.$"
+    ):
+        lora.targets(model, "cross", ["to_x"], False)
+    only = lora.targets(model, "cross", ["to_v"], False)["unet"]
+    assert only and all(name.endswith("attn2.to_v") for name in only)
+
+
+def test_files_that_hold_no_weights_are_refused(tiny_base: Path, tmp_path: Path) -> None:
+    model = open_model(str(tiny_base), "cpu", "fp32")
+    with pytest.raises(
+        EmbeddingError,
+        match="There is no file .*none. Give --weights a file that train --method dreambooth or lora wrote.",
+    ):
+        choosing.opened(model, tmp_path / "none")
+    (tmp_path / "bad").write_bytes(b"12345678")
+    with pytest.raises(
+        EmbeddingError, match="bad holds no weights of this package .SafetensorError.. Give --weights a file"
+    ):
+        choosing.opened(model, tmp_path / "bad")
+    other = files.written({"unet.x": torch.zeros(1, 1)}, {"method": "magic"}, tmp_path / "m")
+    with pytest.raises(
+        EmbeddingError, match="m is of the method 'magic'; dreambooth and lora can be used. Learn it again"
+    ):
+        choosing.opened(model, other)
+    unfit = files.written(
+        {"unet.x": torch.zeros(1, 1)}, {"method": "dreambooth", "word": "<a>", "spelled": "x"}, tmp_path / "u"
+    )
+    with pytest.raises(ModelError, match="u does not fit .* .at unet.x.. Use the base model that it was learned on."):
+        choosing.opened(model, unfit)
+
+
+def test_weights_that_cannot_be_written_say_so(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(
+        EmbeddingError, match="cannot be written: .*. Give a folder that can be written to, with [0-9,]+ bytes free."
+    ):
+        files.written({"a": torch.zeros(1)}, {}, tmp_path / "file" / "x.safetensors")
+
+
+def test_a_merged_folder_must_be_new(tmp_path: Path) -> None:
+    from neologism.merging import merge
+
+    with pytest.raises(ModelError, match="is there already. Give --out a folder that is not."):
+        merge(tmp_path / "x", "emoji", tmp_path)
+
+
+def test_class_pictures_are_drawn_once(tiny_base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from neologism import prior
+
+    model = open_model(str(tiny_base), "cpu", "fp32")
+    folder = prior.drawn(model, "a bird", 2)
+    assert len(list(folder.glob("*.png"))) == 2
+    monkeypatch.setattr(prior, "generate", lambda *_, **__: pytest.fail("drawn again"))
+    assert prior.drawn(model, "a bird", 2) == folder

@@ -82,9 +82,13 @@ def check_method(recipe: Recipe) -> None:
     if method == "inversion":
         return
     if len(recipe.words) > 1:
-        raise ValueError(f"found {len(recipe.words)} words with method {method!r}, which learns one at a time; give one word")
+        raise ValueError(
+            f"found {len(recipe.words)} words with method {method!r}, which learns one at a time; give one word"
+        )
     if recipe.quantised != "none" or recipe.streamed:
-        raise ValueError(f"method {method!r} learns weights, which must be whole and at hand; leave out quantised and streamed")
+        raise ValueError(
+            f"method {method!r} learns weights, which must be whole and at hand; leave out quantised and streamed"
+        )
     vague = [like for like in recipe.like if like in ("auto", "normal", "uniform")]
     if vague and recipe.words and (method == "dreambooth" or recipe.prior):
         raise ValueError(

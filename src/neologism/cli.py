@@ -194,6 +194,22 @@ def transfer(
         printed({"word": carried.word, "file": file, "base": carried.base, "fits": [vars(fit) for fit in fits]})
 
 
+@app.command(epilog="Example: neologism merge words/my-dog/difference.safetensors --out my-dog-model")
+def merge(
+    weights: Annotated[Path, typer.Argument(help="File of weights that train --method dreambooth or lora wrote.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The diffusers folder to write.")],
+    base: Annotated[str, typer.Option(help="The base model they were learned on.")] = "emoji",
+    as_json: Json = False,
+) -> None:
+    """Merge learned weights into a copy of their base: a folder that plain diffusers opens."""
+    from neologism.merging import merge as merged
+
+    spelled = merged(weights, base, out)
+    screen.show_merged(out, spelled, console)
+    if as_json:
+        printed({"folder": out, "spelled": spelled})
+
+
 @app.command(epilog="Example: neologism verify words/my-mug")
 def verify(run: Annotated[Path, typer.Argument(help="The folder of a finished run.")], as_json: Json = False) -> None:
     """Prove that a run changed nothing but its word: hashes of every tensor, and pictures bit for bit."""

@@ -165,11 +165,20 @@ def show_finished(event: Finished, console: Console) -> None:
         f"\n[green]learned[/] [bold]{plain(event.word)}[/] in {event.seconds:.0f} s ({plain(event.reason)})",
         highlight=False,
     )
-    for name, path in (("word", event.file), ("pictures", event.sheet)):
+    made = [("word" if event.embedding else "weights", event.file), *(("weights", file) for file in event.more)]
+    for name, path in (*made, ("pictures", event.sheet)):
         console.print(f"  {name:9} {path}", highlight=False, soft_wrap=True)
     quoted = f"'a {event.word} on a blue background'"
-    for line in (f"neologism generate {quoted} --word {event.file}", f"neologism verify {event.file.parent}"):
+    weights = ([] if event.embedding else [event.file]) + list(event.more[:1])
+    files = (f" --word {event.file}" if event.embedding else "") + "".join(f" --weights {file}" for file in weights)
+    for line in (f"neologism generate {quoted}{files}", f"neologism verify {event.file.parent}"):
         console.print(f"  [dim]next[/]      {plain(line)}", highlight=False, soft_wrap=True)
+
+
+def show_merged(folder: Path, spelled: str, console: Console) -> None:
+    """Where the merged model lies and what to type there."""
+    told = f" (its word is written {plain(spelled)!r} there)" if spelled else " (with the word's own file beside it)"
+    console.print(f"[green]wrote[/] {folder}{told}", highlight=False, soft_wrap=True)
 
 
 def show_checked(checked: Checked, out: Path | None, console: Console) -> None:

@@ -261,7 +261,9 @@ def finish(course: Course, lesson: Lesson, shown: list[Photo]) -> Finished:
     run.keep_image(drawn_sheet(course, lesson, shown), sheet)
     reason = lesson.done or "stopped"
     seconds = time.monotonic() - course.began
-    return Finished(lesson.word, embedding, files[0], sheet, lesson.step, reason, seconds, lesson.facts(), tuple(files[1:]))
+    return Finished(
+        lesson.word, embedding, files[0], sheet, lesson.step, reason, seconds, lesson.facts(), tuple(files[1:])
+    )
 
 
 def drawn_sheet(course: Course, lesson: Lesson, shown: list[Photo]) -> Image.Image:

@@ -58,13 +58,17 @@ def check(model: Model, tensors: dict[str, Tensor], file: Path, kind: str) -> No
     """Refuse a file of another method or for another model."""
     adapters = kind == "lora" and any(name.endswith(".lora_A.weight") for name in tensors)
     if not adapters and kind != "dreambooth":
-        raise EmbeddingError(f"{file} is of the method {kind!r}; dreambooth and lora can be used. Learn it again with one of these.")
+        raise EmbeddingError(
+            f"{file} is of the method {kind!r}; dreambooth and lora can be used. Learn it again with one of these."
+        )
     has = {f"{part}.{name}": t for part, network in model.parts().items() for name, t in network.named_parameters()}
     for name, tensor in tensors.items():
         base = has.get(re_based(name) if adapters else name)
         axis = 0 if ".lora_B." in name else 1
         if base is None or (tensor.shape[axis] != base.shape[axis] if adapters else tensor.shape != base.shape):
-            raise ModelError(f"{file} does not fit {model.name} (at {name}). Use the base model that it was learned on.")
+            raise ModelError(
+                f"{file} does not fit {model.name} (at {name}). Use the base model that it was learned on."
+            )
 
 
 def re_based(name: str) -> str:
@@ -101,6 +105,5 @@ def merge(model: Model, path: Path) -> str:
 
 def add(module: nn.Module, leaf: str, difference: Tensor) -> None:
     """Base + difference in the base's place."""
-    base = module._parameters[leaf]
-    assert base is not None
+    base = dict(module.named_parameters(recurse=False))[leaf]
     base.data = dreambooth.summed(base, difference)

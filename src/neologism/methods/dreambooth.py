@@ -47,10 +47,10 @@ class Differences:
     def hooked(self, name: str) -> Any:
         """Have the module compute with base + difference: an attribute of its own hides the registered tensor."""
         (module, leaf), difference = self.places[name], self.weights[name]
+        base = dict(module.named_parameters(recurse=False))[leaf]
 
         def before(*_: Any) -> None:
-            base = module._parameters[leaf]
-            module.__dict__[leaf] = summed(base, difference)  # type: ignore[arg-type]
+            module.__dict__[leaf] = summed(base, difference)
 
         return module.register_forward_pre_hook(before)
 

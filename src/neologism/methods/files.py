@@ -16,7 +16,9 @@ from neologism.formats.containers import Contents, packed
 KEY = "neologism_weights"
 
 
-def written(tensors: Mapping[str, Tensor], told: Mapping[str, str], file: Path, more: Mapping[str, str] | None = None) -> Path:
+def written(
+    tensors: Mapping[str, Tensor], told: Mapping[str, str], file: Path, more: Mapping[str, str] | None = None
+) -> Path:
     """Write tensors and what is told of them as one safetensors file, whole or not at all.
 
     Raises:
@@ -46,7 +48,9 @@ def read(file: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
             told = json.loads((opened.metadata() or {})[KEY])
             return {name: opened.get_tensor(name) for name in opened.keys()}, told  # noqa: SIM118
     except FileNotFoundError:
-        raise EmbeddingError(f"There is no file {file}. Give --weights a file that train --method dreambooth or lora wrote.") from None
+        raise EmbeddingError(
+            f"There is no file {file}. Give --weights a file that train --method dreambooth or lora wrote."
+        ) from None
     except (OSError, SafetensorError, KeyError, ValueError) as error:
         raise EmbeddingError(
             f"{file} holds no weights of this package ({type(error).__name__}). "

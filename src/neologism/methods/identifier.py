@@ -20,7 +20,9 @@ def identifier(encoder: Encoder, asked: str, said: Sequence[str]) -> str:
     """
     if asked != "auto":
         if not asked.strip() or asked != asked.strip():
-            raise WordError(f"The identifier {asked!r} is empty or has spaces around it. Choose one such as sks, or auto.")
+            raise WordError(
+                f"The identifier {asked!r} is empty or has spaces around it. Choose one such as sks, or auto."
+            )
         return asked
     heard = " ".join(said).lower()
     fit = [token for token in rarest_first(encoder) if not says(heard, token)]

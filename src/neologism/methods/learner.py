@@ -95,8 +95,10 @@ class Learner:
         self.fill({name: state[f"weights.{name}|value"] for name in self.weights})
         for name, weight in self.weights.items():
             self.mean[name].copy_(state[f"weights.{name}|mean"])
-            kept = {part: state.get(f"weights.{name}|{part}") for part in MOMENTS}
-            if all(tensor is not None for tensor in kept.values()):
+            kept: dict[str, Tensor] = {
+                p: state[f"weights.{name}|{p}"] for p in MOMENTS if f"weights.{name}|{p}" in state
+            }
+            if kept:
                 # AdamW keeps its count of steps on the CPU.
                 self.adamw.state[weight] = {
                     part: tensor.clone() if part == "step" else tensor.to(weight.device, copy=True)

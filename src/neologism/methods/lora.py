@@ -126,7 +126,9 @@ def targets(model: Model, scope: str, only: Sequence[str], text: bool) -> dict[s
         names |= {last(layer) for layer in layers}
         found[part] = [layer for layer in layers if not only or last(layer) in only]
     if not any(found.values()):
-        raise RecipeError(f"targets: found {', '.join(only) or scope!r}; the model has {', '.join(sorted(names)) or 'none'}. Name some.")
+        raise RecipeError(
+            f"targets: found {', '.join(only) or scope!r}; the model has {', '.join(sorted(names)) or 'none'}. Name some."
+        )
     return {part: layers for part, layers in found.items() if layers}
 
 
