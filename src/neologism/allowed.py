@@ -79,6 +79,16 @@ def check_method(recipe: Recipe) -> None:
         ValueError: with what is wrong.
     """
     method = recipe.method
+    if recipe.contrastive and (len(recipe.words) > 1 or not recipe.prior):
+        raise ValueError(
+            f"found contrastive = {recipe.contrastive:g}, which sets one word against pictures of its class; "
+            "give one word, its class as like, and class_pictures"
+        )
+    vague = [like for like in recipe.like if like in ("auto", "normal", "uniform")]
+    if vague and recipe.words and (method == "dreambooth" or recipe.prior):
+        raise ValueError(
+            f"found like = {vague[0]!r}; method {method!r} needs the word of the pictures' class here; give like, such as dog"
+        )
     if method == "inversion":
         return
     if len(recipe.words) > 1:
@@ -88,11 +98,6 @@ def check_method(recipe: Recipe) -> None:
     if recipe.quantised != "none" or recipe.streamed:
         raise ValueError(
             f"method {method!r} learns weights, which must be whole and at hand; leave out quantised and streamed"
-        )
-    vague = [like for like in recipe.like if like in ("auto", "normal", "uniform")]
-    if vague and recipe.words and (method == "dreambooth" or recipe.prior):
-        raise ValueError(
-            f"found like = {vague[0]!r}; method {method!r} needs the word of the pictures' class here; give like, such as dog"
         )
     if method == "dreambooth" and recipe.start_from:
         raise ValueError("method 'dreambooth' learns no vectors, so there is nothing to go on from; leave out from")

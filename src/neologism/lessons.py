@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from neologism import batches, initial, objective, optimizer, stopping
+from neologism.additions import added, additions
 from neologism.batches import Batch, Said
 from neologism.embedding import Embedding
 from neologism.errors import RunError
@@ -77,11 +78,19 @@ class Lesson:
 
     def beside(self, part: int) -> Batch | None:
         """The class's pictures to keep in mind at this step (Ruiz et al. 2023, eq. 2), if any."""
-        if self.prior is None:
+        if self.prior is None or not (self.learner.weights and self.recipe.prior_weight):
             return None
         latents, said = self.prior
         number, seed = self.step * self.recipe.accumulate + part, batches.counted(self.recipe.seed, "prior")
         return batches.draw(self.model, latents, lambda _, __: said, seed, number, self.recipe.batch, self.recipe.times)
+
+    def more(self) -> objective.More | None:
+        """What the recipe adds to the denoising loss, if anything."""
+        terms = additions(self.recipe)
+        if not terms.any:
+            return None
+        others = self.model.scale(self.prior[0].mean) if self.prior else None
+        return lambda batch, guess: added(self.model, batch, guess, terms, others)
 
     def forget(self) -> None:
         """Drop the gradients of a step that was cut short."""

@@ -98,14 +98,14 @@ def gradients(model: Model, active: Sequence[Lesson]) -> list[float]:
     because the model is frozen and a prompt finds only its own word's rows.
     """
     recipe = active[0].recipe
-    totals = torch.zeros(len(active))
+    totals, more = torch.zeros(len(active)), active[0].more()
     share = recipe.batch * recipe.accumulate
     for part in range(recipe.accumulate):
         whole = joined([lesson.batch(part) for lesson in active])
         whose = torch.arange(len(whole)) // recipe.batch
         for rows in model.machine.limits.pieces(len(whole)):
             with remembering(model, recipe):
-                each = objective.loss(model, part_of(whole, rows), recipe.weighting)
+                each = objective.loss(model, part_of(whole, rows), recipe.weighting, more)
             (each.sum() / share).backward()
             totals.index_add_(0, whose[rows], each.detach().cpu() / share)
         for lesson in active:

@@ -201,6 +201,10 @@ def check_shared(recipes: Sequence[Recipe]) -> None:
             f"Found method = {recipes[0].method!r}, which learns one word at a time; many words learn by 'inversion' alone. "
             "Use neologism train for each word."
         )
+    if any(recipe.contrastive for recipe in recipes):
+        raise RecipeError(
+            "Found contrastive, which sets one word against its class. Use neologism train for each word."
+        )
     for name in SHARED:
         values = {getattr(recipe, name) for recipe in recipes}
         if len(values) > 1:

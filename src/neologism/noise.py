@@ -46,6 +46,13 @@ class DiscreteNoise:
         clean, rough = self.parts(times)
         return clean * noise - rough * latents
 
+    def clean(self, noisy: Tensor, guess: Tensor, times: Tensor) -> Tensor:
+        """The clean latents [b, c, h, w] that the model's answer supposes in noisy ones (Ho et al. 2020, eq. 15)."""
+        clean, rough = self.parts(times)
+        if self.prediction == "epsilon":
+            return (noisy - rough * guess) / clean.clamp_min(1e-4)
+        return clean * noisy - rough * guess
+
     def min_snr(self, times: Tensor) -> Tensor:
         """Weights [b] by min-SNR (Hang et al. 2023): min(SNR, 5) over SNR, or over SNR + 1 for v."""
         signal = self.signal.to(times.device)[times]
@@ -83,6 +90,10 @@ class FlowNoise:
     def target(self, latents: Tensor, noise: Tensor, times: Tensor) -> Tensor:
         """What the model should predict, [b, c, h, w]: the path's direction, from the picture to the noise."""
         return noise - latents
+
+    def clean(self, noisy: Tensor, guess: Tensor, times: Tensor) -> Tensor:
+        """The clean latents [b, c, h, w] that the model's answer supposes in noisy ones: back along the path."""
+        return noisy - self.parts(times)[1] * guess
 
     def min_snr(self, times: Tensor) -> Tensor:
         """Weights [b] by min-SNR (Hang et al. 2023) for a target of which signal and noise are parts, as for v."""

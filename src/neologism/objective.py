@@ -2,30 +2,35 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
 from neologism.batches import Batch, part_of
 from neologism.families.model import Model
 
+More = Callable[[Batch, Tensor], Tensor]  # a batch and the denoiser's answers -> more loss [b]
 
-def loss(model: Model, batch: Batch, weighting: str = "even") -> Tensor:
+
+def loss(model: Model, batch: Batch, weighting: str = "even", more: More | None = None) -> Tensor:
     """The denoising losses [b], float32 (Gal et al. 2022, eq. 2): |target - prediction|^2 inside the mask, weighted.
 
-    Each is the mean over the picture's numbers. `weighting` is "even" or "min_snr". Without gradients a batch is taken in
+    Each is the mean over the picture's numbers. `weighting` is "even" or "min_snr"; `more` is added. Without gradients a batch is taken in
     pieces where memory is limited; with them, what is kept for the backward pass would be all of it anyway.
     """
     if torch.is_grad_enabled() or len(batch) <= (model.machine.limits.at_once or len(batch)):
-        return at_once(model, batch, weighting)
+        return at_once(model, batch, weighting, more)
     pieces = model.machine.limits.pieces(len(batch))
-    return torch.cat([at_once(model, part_of(batch, rows), weighting) for rows in pieces])
+    return torch.cat([at_once(model, part_of(batch, rows), weighting, more) for rows in pieces])
 
 
-def at_once(model: Model, batch: Batch, weighting: str) -> Tensor:
+def at_once(model: Model, batch: Batch, weighting: str, more: More | None = None) -> Tensor:
     """The losses of a batch in one pass."""
     device = model.machine.device
     clean, noise, times, masks = (t.to(device) for t in (batch.clean, batch.noise, batch.times, batch.masks))
     guess = model.predict(model.noise.add(clean, noise, times), times, model.condition(batch.prompts, batch.frames))
     squared = (guess - model.noise.target(clean, noise, times)) ** 2
     each = (squared * masks).mean(dim=(1, 2, 3)) / masks.mean(dim=(1, 2, 3)).clamp_min(1e-3)
-    return each * model.noise.min_snr(times) if weighting == "min_snr" else each
+    each = each * model.noise.min_snr(times) if weighting == "min_snr" else each
+    return each + more(batch, guess) if more else each

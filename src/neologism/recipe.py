@@ -112,6 +112,20 @@ class Recipe(BaseModel):
     weighting: Literal["even", "min_snr"] = "even"
     """How samples at different noise count: all the same, or by min-SNR with gamma 5."""
 
+    # what is added to the denoising loss, on the decoded picture that the model foresees in a noisy one
+    pixel: float = Field(default=0.0, ge=0)
+    """Weight of the distance of its pixels."""
+    pixel_distance: Literal["l1", "l2", "huber"] = "l2"
+    """How pixels are compared."""
+    perceptual: float = Field(default=0.0, ge=0)
+    """Weight of the distance of its features."""
+    contrastive: float = Field(default=0.0, ge=0)
+    """Weight of InfoNCE: nearer to the word's picture than to `class_pictures` of the class."""
+    features: str = "vae"
+    """Whose features: "vae", the layers of the base's own decoder, or the folder of a CLIP or DINOv2 model."""
+    low_noise: float = Field(default=0.6, gt=0, le=1)
+    """Samples with a larger share of noise power get nothing added."""
+
     # when it is learned
     stop: Literal["steps", "converged", "similar"] = "steps"
     """When a word is learned: after `steps`; when the paired probe stops falling; or when it has gained `gain_wanted`."""
@@ -207,7 +221,8 @@ class Recipe(BaseModel):
         """How many pictures of the class are kept in mind."""
         usual = 50 if self.method == "dreambooth" else 0
         wanted = usual if self.class_pictures is None else self.class_pictures
-        return wanted if self.prior_weight and self.method != "inversion" else 0
+        kept = self.prior_weight and self.method != "inversion"
+        return wanted if kept or self.contrastive else 0
 
     def steps_for(self, pictures: int) -> int:
         """How many steps a word of so many pictures may take."""
@@ -242,6 +257,7 @@ class Recipe(BaseModel):
 SHARED = (
     "base", "device", "precision", "memory", "gradient_checkpointing", "light_checkpointing", "at_once", "vae_away", "streamed",
     "quantised", "half_weights", "activations_bf16", "side", "batch", "accumulate", "weighting", "method",
+    "pixel", "pixel_distance", "perceptual", "contrastive", "features", "low_noise",
 )  # fmt: skip
 """What words that share a batch must agree on."""
 

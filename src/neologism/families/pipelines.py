@@ -139,16 +139,22 @@ def posterior(vae: Any, pixels: Tensor, machine: Machine) -> tuple[Tensor, Tenso
     return found.mean.float(), found.std.float()
 
 
+def decoded(vae: Any, latents: Tensor, machine: Machine) -> Tensor:
+    """Pixels [n, 3, h, w], float, about -1..1, of scaled latents [n, c, h, w]; gradients reach the latents."""
+    shift = vae.config.get("shift_factor") or 0.0
+    if latents.requires_grad:
+        vae.to(machine.device)  # and stays: the backward pass needs its weights as well
+    with contextlib.nullcontext() if latents.requires_grad else at_hand(vae, machine):
+        return vae.decode(latents.to(thrift.computing(vae)) / vae.config.scaling_factor + shift).sample
+
+
 @torch.no_grad()
 def pictures(pipe: Any, latents: Tensor, machine: Machine) -> list[Any]:
     """PIL pictures of scaled latents [n, c, h, w], decoded in the VAE's own type.
 
     The pipeline would hand the denoiser's bf16 to the VAE, which stays in float32.
     """
-    vae = pipe.vae
-    shift = vae.config.get("shift_factor") or 0.0
-    with at_hand(vae, machine):
-        pixels = vae.decode(latents.to(thrift.computing(vae)) / vae.config.scaling_factor + shift).sample
+    pixels = decoded(pipe.vae, latents, machine)
     return pipe.image_processor.postprocess(pixels, output_type="pil")
 
 
