@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from neologism import options, screen
+from neologism import comparison, options, screen
 from neologism.errors import NeologismError
 
 app = typer.Typer(
@@ -257,6 +257,9 @@ def recipe(
         sys.stdout.write("\n".join(shipped()) + "\n")
     else:
         sys.stdout.write(chosen(name).read_text("utf-8") if name else written(Recipe()))
+
+
+app.command("compare", epilog=comparison.EXAMPLE)(comparison.compare)
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -1,0 +1,69 @@
+"""The command `compare`: words typed by a user, turned into one comparison and shown."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from neologism import screen
+
+if TYPE_CHECKING:
+    from neologism.comparing import Figures
+    from neologism.events import Event
+
+EXAMPLE = "Example: neologism compare photos/dog --word '<my-dog>' --like dog --methods inversion,lora"
+
+
+def compare(
+    pictures: Annotated[Path, typer.Argument(help="Folder of pictures; a quarter is held out to compare with.")],
+    word: Annotated[str, typer.Option(help="The new word, such as <my-dog>.")],
+    like: Annotated[str, typer.Option(help="The word of the pictures' class, such as dog.")],
+    methods: Annotated[str, typer.Option(help="Which, separated by commas.")] = "inversion,dreambooth,lora",
+    steps: Annotated[int, typer.Option(min=1, help="Steps that each method gets.")] = 150,
+    base: Annotated[str, typer.Option(help="The base model.")] = "emoji",
+    judge: Annotated[Path | None, typer.Option(help="Folder of the CLIP model that judges; a small one ships.")] = None,
+    out: Annotated[Path, typer.Option("--out", "-o", help="The runs and index.html go here.")] = Path("comparison"),
+    as_json: Annotated[bool, typer.Option("--json", help="Print facts as one JSON object on the last line.")] = False,
+) -> None:
+    """Compare the methods on the same pictures, held-out pictures, prompts and seeds. Type the same again to go on."""
+    from neologism import comparing
+    from neologism.scores import EMOJI_JUDGE, open_judge
+
+    names = [name.strip() for name in methods.split(",") if name.strip()]
+    comparing.check_methods(names, like)
+    given, unseen = comparing.split(pictures, out)
+    task = comparing.Task(given, unseen, word, like, {"steps": steps, "base": base})
+    console, found = Console(stderr=True), dict[str, comparing.Figures]()
+
+    def told() -> Iterator[Event]:
+        for event in comparing.compare(task, names, open_judge(judge or EMOJI_JUDGE), out):
+            if isinstance(event, tuple):
+                found[event[0]] = event[1]
+            else:
+                yield event
+
+    screen.follow(told(), console)
+    shown(found, console)
+    file = comparing.page(found, out)
+    console.print(f"{comparing.recommended(found)}\n[green]wrote[/] {file}", highlight=False, soft_wrap=True)
+    if as_json:
+        facts: dict[str, Any] = {name: one.as_dict() for name, one in found.items()}
+        sys.stdout.write(json.dumps(facts | {"page": str(file)}) + "\n")
+
+
+def shown(found: dict[str, Figures], console: Console) -> None:
+    """The figures as a table."""
+    table = Table(
+        "method", "fidelity", "prompt", "diversity", "forgetting", "class drift", "bytes", "seconds", box=None
+    )
+    for name, one in found.items():
+        cosines = (one.fidelity, one.prompt, one.diversity, one.forgetting, one.class_drift)
+        table.add_row(name, *(f"{number:.3f}" for number in cosines), f"{one.bytes:,}", f"{one.seconds:.0f}")
+    console.print(table)
