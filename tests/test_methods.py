@@ -14,6 +14,7 @@ from neologism.errors import EmbeddingError, ModelError, RecipeError, WordError
 from neologism.events import Event, Finished, Step
 from neologism.families import open_model
 from neologism.formats import load
+from neologism.framing import Frame
 from neologism.generation import generate
 from neologism.latents import tensor_hashes
 from neologism.methods import choosing, files, lora
@@ -279,3 +280,24 @@ def test_class_pictures_are_drawn_once(tiny_base: Path, monkeypatch: pytest.Monk
     assert len(list(folder.glob("*.png"))) == 2
     monkeypatch.setattr(prior, "generate", lambda *_, **__: pytest.fail("drawn again"))
     assert prior.drawn(model, "a bird", 2) == folder
+
+
+@WEIGHTS
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("family", ["sd-v", "sdxl", "sd3", "flux"])
+def test_every_family_takes_every_method_and_is_left_as_it_was(
+    method: str, precision: str, family: str, bases: dict[str, Path]
+) -> None:
+    model = open_model(str(bases[family]), "cpu", precision)
+    before = {name: (tensor_hashes(part), list(part.state_dict())) for name, part in model.parts().items()}
+    given = {"words": "<disc>", "pictures": "x", "like": "cat", "text_encoder": True, "method": method}
+    made = choosing.method(model, recipe(**given), "cat", [])
+    channels = model.pipe.vae.config.latent_channels
+    frame = [Frame((0, 0, 32, 32), (32, 32), (32, 32), False)]
+    noisy, times = torch.randn(1, channels, 8, 8), model.noise.times(torch.tensor([0.5]))
+    with made.opened(), made.opened():
+        model.predict(noisy, times, model.condition(["a cat"], frame)).pow(2).mean().backward()
+    moved = [name for name, weight in made.weights.items() if weight.grad is not None and weight.grad.any()]
+    assert any(name.startswith(("unet", "transformer")) for name in moved)
+    assert any(name.startswith("text_encoder") for name in made.weights)
+    assert {name: (tensor_hashes(part), list(part.state_dict())) for name, part in model.parts().items()} == before
