@@ -56,3 +56,10 @@ def test_a_vocabulary_without_whole_words_is_told(tiny_base: Path) -> None:
     model.encoders[0].__dict__["whole_words"] = []
     with pytest.raises(WordError, match="no whole words to start from"):
         initial.promising(model, None)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_phrase_of_other_length_than_the_word_starts_at_its_mean(tiny_base: Path, count: int) -> None:
+    encoder = open_model(str(tiny_base), "cpu", "fp32").encoders[0]
+    rows = initial.of_phrase(encoder, "small red cat", count, 0)
+    assert rows.shape == (count, 32)

@@ -62,7 +62,7 @@ def of_phrase(encoder: Encoder, phrase: str, count: int, seed: int) -> Tensor:
     if len(rows) == count:
         return rows.clone()
     apart = torch.randn(count, encoder.width, generator=generator(seed, "apart", encoder.key))
-    return rows.mean(0) + (apart * encoder.known_rows().std().cpu() * 0.1 if count > 1 else 0)
+    return rows.mean(0, keepdim=True) + (apart * encoder.known_rows().std().cpu() * 0.1 if count > 1 else 0)
 
 
 def best_word(model: Model, probes: Batch) -> str:
