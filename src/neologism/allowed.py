@@ -99,5 +99,7 @@ def check_method(recipe: Recipe) -> None:
         raise ValueError(
             f"method {method!r} learns weights, which must be whole and at hand; leave out quantised and streamed"
         )
+    if method == "dreambooth" and recipe.half_weights:
+        raise ValueError("method 'dreambooth' learns weights, which must not be rounded; leave out half_weights")
     if method == "dreambooth" and recipe.start_from:
         raise ValueError("method 'dreambooth' learns no vectors, so there is nothing to go on from; leave out from")

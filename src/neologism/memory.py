@@ -46,12 +46,14 @@ class Demand:
         batch: samples a step, of all words together.
         halved: whether activations of float32 are kept in bfloat16.
         t5: whether T5's rows learn; a text encoder of which none learns keeps nothing.
+        whole: whether weights learn, so that they cannot be quantised or streamed.
     """
 
     sizes: Measured
     batch: int
     halved: bool = False
     t5: bool = True
+    whole: bool = False
 
     def needed(self, plan: Plan) -> int:
         """Estimated bytes at the peak: weights, and what is kept or in hand in the costlier of a step and a picture."""
@@ -111,13 +113,16 @@ def planned(recipe: Recipe, together: int = 1) -> Plan:
 def demanded(recipe: Recipe, together: int) -> Demand:
     """What a recipe wants of a memory."""
     t5 = not recipe.encoders or any(name.partition("=")[0] == "t5" for name in recipe.encoders)
-    return Demand(measured(recipe.base, recipe.side), recipe.batch * together, recipe.activations_bf16, t5)
+    sizes, whole = measured(recipe.base, recipe.side), recipe.method != "inversion"
+    return Demand(sizes, recipe.batch * together, recipe.activations_bf16, t5, whole)
 
 
 def fitting(demand: Demand, said: Plan, room: float, device: str, kinds: Sequence[str]) -> Plan:
     """The first plan of the ladder that fits into so many bytes, or its last; `kinds` of quantised weights can be had."""
     best = said
     for plan in ladder(said, demand.batch, device, kinds):
+        if demand.whole and (plan.streamed or plan.quantised != "none"):
+            break
         best = replace(plan, needed=demand.needed(plan))
         if best.needed <= room:
             break

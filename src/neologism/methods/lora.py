@@ -139,7 +139,10 @@ def last(path: str) -> str:
 
 
 def kohya(weights: Values, encoders: int) -> dict[str, Tensor]:
-    """Adapters under kohya's names: lora_unet_PATH.lora_down.weight, lora_te_PATH (te1, te2 where there are several), alpha."""
+    """Adapters under kohya's names: lora_unet_PATH.lora_down.weight, lora_te_PATH (te1, te2 where there are several), alpha.
+
+    A transformer's paths are diffusers' own, which ComfyUI looks up under OneTrainer's name, lora_transformer_PATH.
+    """
     found: dict[str, Tensor] = {}
     for name, tensor in weights.items():
         path, which = name.removesuffix(".weight").rsplit(".", 1)
@@ -154,7 +157,7 @@ def kohya(weights: Values, encoders: int) -> dict[str, Tensor]:
 def kohya_part(part: str, encoders: int) -> str:
     """kohya's name of a network."""
     if not part.startswith("text_encoder"):
-        return "lora_unet"
+        return f"lora_{part}"
     number = part.removeprefix("text_encoder").strip("_") or "1"
     return "lora_te" if encoders == 1 else f"lora_te{number}"
 
