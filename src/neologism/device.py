@@ -22,6 +22,7 @@ class Limits:
         vae_away: whether the VAE is on the device only while it works.
         streamed: whether the denoiser's blocks are on the device only while they compute.
         eased: whether they were tightened because memory fell short.
+        glanced: how many samples are computed at once where nothing learns, once more were found to be too many.
         told: what was chosen for the memory and why, in words; "" where nothing was.
     """
 
@@ -29,11 +30,12 @@ class Limits:
     vae_away: bool = False
     streamed: bool = False
     eased: bool = False
+    glanced: int | None = None
     told: str = ""
 
-    def pieces(self, count: int) -> Iterator[slice]:
-        """The places of so many samples, as many at once as allowed."""
-        most = self.at_once or count
+    def pieces(self, count: int, usual: int | None = None) -> Iterator[slice]:
+        """The places of so many samples, as many at once as allowed, or as usual where that is fewer."""
+        most = min(self.at_once or count, usual or count)
         return (slice(first, first + most) for first in range(0, count, most))
 
 
