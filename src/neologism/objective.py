@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import torch
 from torch import Tensor
 
@@ -15,10 +17,17 @@ def loss(model: Model, batch: Batch, weighting: str = "even") -> Tensor:
     Each is the mean over the picture's numbers. `weighting` is "even" or "min_snr". Without gradients a batch is taken in
     pieces where memory is limited; with them, what is kept for the backward pass would be all of it anyway.
     """
-    if torch.is_grad_enabled() or len(batch) <= (model.machine.limits.at_once or len(batch)):
+    if torch.is_grad_enabled():
         return at_once(model, batch, weighting)
-    pieces = model.machine.limits.pieces(len(batch))
-    return torch.cat([at_once(model, part_of(batch, rows), weighting) for rows in pieces])
+    limits = model.machine.limits
+    while True:
+        with contextlib.suppress(torch.OutOfMemoryError):
+            pieces = limits.pieces(len(batch), limits.glanced)
+            return torch.cat([at_once(model, part_of(batch, rows), weighting) for rows in pieces])
+        most = min(limits.glanced or len(batch), limits.at_once or len(batch))
+        if most == 1:
+            raise torch.OutOfMemoryError("for a single sample")
+        limits.glanced = most // 2
 
 
 def at_once(model: Model, batch: Batch, weighting: str) -> Tensor:

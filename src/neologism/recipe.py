@@ -201,6 +201,17 @@ class Recipe(BaseModel):
                 )
         return self
 
+    @model_validator(mode="after")
+    def one_way_to_store_weights(self) -> Recipe:
+        """Weights rest in half precision, or are quantised, or streamed."""
+        ways = [name for name in ("half_weights", "streamed") if getattr(self, name)]
+        ways += ["quantised"] if self.quantised != "none" else []
+        if "half_weights" in ways and len(ways) > 1:
+            raise ValueError(
+                f"found half_weights with {ways[-1]}; weights are kept in one way only, so leave one of them out"
+            )
+        return self
+
     def steps_for(self, pictures: int) -> int:
         """How many steps a word of so many pictures may take."""
         shown = self.batch * self.accumulate

@@ -21,6 +21,9 @@ from neologism.families.model import Encoder
 KEYS = {768: "clip_l", 1024: "clip_h", 1280: "clip_g"}
 
 
+PIXELS = 2**18  # that are decoded at once: of one picture at 512 x 512, for a decoder has most in hand at full size
+
+
 @contextlib.contextmanager
 def quiet() -> Generator[None]:
     """Keep the libraries' own progress bars off the terminal: they would break into ours."""
@@ -147,8 +150,10 @@ def pictures(pipe: Any, latents: Tensor, machine: Machine) -> list[Any]:
     """
     vae = pipe.vae
     shift = vae.config.get("shift_factor") or 0.0
+    most = max(1, PIXELS // (latents.shape[-2] * latents.shape[-1] * int(pipe.vae_scale_factor) ** 2))
     with at_hand(vae, machine):
-        pixels = vae.decode(latents.to(thrift.computing(vae)) / vae.config.scaling_factor + shift).sample
+        scaled = latents.to(thrift.computing(vae)) / vae.config.scaling_factor + shift
+        pixels = torch.cat([vae.decode(some).sample for some in scaled.split(most)])
     return pipe.image_processor.postprocess(pixels, output_type="pil")
 
 
