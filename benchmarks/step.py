@@ -21,19 +21,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import (  # pyright: ignore[reportPrivateImportUsage]
-    AutoencoderKL,
-    DDIMScheduler,
-    StableDiffusionPipeline,
-    UNet2DConditionModel,
-)
 from torch.utils.flop_counter import FlopCounterMode
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from benchmarks import record, reference
+from benchmarks.networks import UNETS, alike, pipeline, shared
 from neologism import captions
 from neologism.device import machine
-from neologism.families import EMOJI
+from neologism.families import thrift
 from neologism.families.stable_diffusion import StableDiffusion, assembled
 from neologism.framing import Frame
 from neologism.initial import Start
@@ -43,59 +37,18 @@ from neologism.loop import gradients
 from neologism.recipe import recipe
 from neologism.vocabulary import taught
 
-TOKENS, WORD = 49_408, "<thing>"
-UNETS: dict[str, dict[str, Any]] = {
-    "sd15": {"cross_attention_dim": 768, "attention_head_dim": 8},
-    "sd21": {"cross_attention_dim": 1024, "attention_head_dim": [5, 10, 20, 20], "use_linear_projection": True},
-}
-TEXTS: dict[str, dict[str, Any]] = {
-    "sd15": {"hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12, "num_attention_heads": 12},
-    "sd21": {
-        "hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 23, "num_attention_heads": 16,
-        "hidden_act": "gelu",
-    },
-}  # fmt: skip
-
-
-def vae() -> AutoencoderKL:
-    """The autoencoder of Stable Diffusion 1 and 2, random."""
-    return AutoencoderKL(
-        down_block_types=("DownEncoderBlock2D",) * 4,
-        up_block_types=("UpDecoderBlock2D",) * 4,
-        block_out_channels=(128, 256, 512, 512),
-        layers_per_block=2,
-        latent_channels=4,
-        sample_size=512,
-    )
-
-
-def text_encoder(family: str) -> CLIPTextModel:
-    """The family's text encoder, random."""
-    return CLIPTextModel(CLIPTextConfig(vocab_size=TOKENS, max_position_embeddings=77, **TEXTS[family]))
-
-
-def pipeline(family: str, side: int) -> StableDiffusionPipeline:
-    """The family's pipeline with random weights. Its tokenizer is that of the emoji base, whose ids any table has."""
-    torch.manual_seed(0)
-    tokenizer = CLIPTokenizer.from_pretrained(EMOJI / "tokenizer")
-    tokenizer.model_max_length = 77
-    noise = DDIMScheduler(beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012, clip_sample=False)
-    unet = UNet2DConditionModel(sample_size=side // 8, **UNETS[family])
-    return StableDiffusionPipeline(
-        vae(), text_encoder(family), tokenizer, unet, noise,
-        safety_checker=None, feature_extractor=None, requires_safety_checker=False,  # pyright: ignore[reportArgumentType]
-    )  # fmt: skip
+WORD = "<thing>"
 
 
 class Ours:
-    """Our step: pictures encoded before, new rows alone, frozen weights in the chosen precision."""
+    """Our step as it is without a setting: pictures encoded before, new rows alone, frozen weights in the chosen precision."""
 
-    def __init__(self, pipe: Any, precision: str, side: int, batch: int, device: str, halved: bool = True):
+    def __init__(self, pipe: Any, precision: str, side: int, batch: int, device: str):
         self.model: StableDiffusion = assembled(pipe, "random", machine(device, precision))
         mean = torch.randn(4, 4, side // 8, side // 8)
         frames = (Frame((0, 0, side, side), (side, side), (side, side), False),) * 4
         latents = Latents(mean, torch.full_like(mean, 0.1), torch.ones_like(mean[:, :1]), frames, (0, 1, 2, 3), 0)
-        made = recipe(pictures="none", words=WORD, batch=batch, probe_every=10**6, steps=10**6, activations_bf16=halved)
+        made = recipe(pictures="none", words=WORD, batch=batch, probe_every=10**6, steps=10**6)
         key, width = self.model.encoders[0].key, self.model.encoders[0].width
         start = Start({key: torch.randn(1, width) * 0.02}, "random")
         templates = captions.OBJECT_TEMPLATES
@@ -115,6 +68,15 @@ class Ours:
             self.lesson.update(gradients(self.model, [self.lesson])[0])
 
 
+class Thrifty(Ours):
+    """Our step with half_weights and light_checkpointing."""
+
+    def __init__(self, pipe: Any, precision: str, side: int, batch: int, device: str):
+        super().__init__(pipe, precision, side, batch, device)
+        assert thrift.rest(self.model.parts().values())  # a rounded base would not be the same
+        self.model.save_memory(lightly=True)
+
+
 class Theirs:
     """The published algorithm's step."""
 
@@ -129,7 +91,7 @@ class Theirs:
         self.state.step(self.pixels, [f"a photo of a {WORD}"] * len(self.pixels))
 
 
-SIDES = {"ours": Ours, "reference": Theirs}
+SIDES = {"ours": Ours, "thrifty": Thrifty, "reference": Theirs}
 
 
 def timed(side: Any, device: str) -> float:
@@ -211,23 +173,19 @@ def flops_of(side: Any) -> int:
     return counter.get_total_flops()
 
 
-def shared(pipe: Any, family: str) -> Any:
-    """A pipeline over the same denoiser and autoencoder with a text encoder and tokenizer of its own."""
-    tokenizer = CLIPTokenizer.from_pretrained(EMOJI / "tokenizer")
-    tokenizer.model_max_length = 77
-    return type(pipe)(
-        **pipe.components | {"text_encoder": text_encoder(family), "tokenizer": tokenizer},
-        requires_safety_checker=False,
-    )
-
-
 def built(given: argparse.Namespace, precisions: tuple[str, ...], whose: tuple[str, ...]) -> dict[str, Any]:
     """Every side in every precision, by name such as "ours fp32"; the sides of one precision share their frozen weights."""
     sides: dict[str, Any] = {}
     for precision in precisions:
         pipe = pipeline(given.family, given.side)
         for which in whose:
-            own = pipe if which == "ours" else shared(pipe, given.family)
+            own = (
+                pipe
+                if which == "ours"
+                else alike(given.family, given.side)
+                if which == "thrifty"
+                else shared(pipe, given.family)
+            )
             sides[f"{which} {precision}"] = SIDES[which](own, precision, given.side, given.batch, given.device)
     return sides
 
@@ -235,7 +193,7 @@ def built(given: argparse.Namespace, precisions: tuple[str, ...], whose: tuple[s
 def measured(given: argparse.Namespace) -> dict[str, Any]:
     """Seconds interleaved, memory apart, arithmetic counted."""
     precisions = (given.precision,) if given.precision else ("fp32", "bf16")
-    whose = ("ours", "reference") if given.reference else ("ours",)
+    whose = ("ours", "thrifty", "reference") if given.reference else ("ours", "thrifty")
     memory = {f"{which} {p}": memory_of(which, p, given) for p in precisions for which in whose}
     sides = built(given, precisions, whose)
     flops = {name: flops_of(side) for name, side in sides.items()}  # warms up, too
@@ -265,17 +223,25 @@ def measured(given: argparse.Namespace) -> dict[str, Any]:
 
 
 def ratios(seconds: dict[str, float], memory: dict[str, int]) -> dict[str, Any]:
-    """Ours as shares of the published algorithm's, as far as both were measured."""
+    """Ours as shares of the published algorithm's, as far as both were measured; the memory is that of the thrifty step."""
     pairs = {
         "ratio": ("ours fp32", "reference fp32"),
         "ratio_bf16": ("ours bf16", "reference bf16"),
         "ratio_bf16_to_fp32": ("ours bf16", "reference fp32"),
+        "thrifty_ratio": ("thrifty fp32", "reference fp32"),
+        "thrifty_ratio_bf16": ("thrifty bf16", "reference bf16"),
+        "thrifty_ratio_bf16_to_fp32": ("thrifty bf16", "reference fp32"),
     }
     found: dict[str, Any] = {
         name: seconds[one] / seconds[two] for name, (one, two) in pairs.items() if one in seconds and two in seconds
     }
-    shares = {p: memory[f"ours {p}"] / memory[f"reference {p}"] for p in ("fp32", "bf16") if f"reference {p}" in memory}
-    return found | ({"memory_ratio": max(shares.values()), "memory_ratios": shares} if shares else {})
+    shares = {
+        name: memory[name] / memory[f"reference {name.split()[1]}"]
+        for name in memory
+        if f"reference {name.split()[1]}" in memory and not name.startswith("reference")
+    }
+    thrifty = [share for name, share in shares.items() if name.startswith("thrifty")]
+    return found | ({"memory_ratio": max(thrifty), "memory_ratios": shares} if thrifty else {})
 
 
 def main() -> None:

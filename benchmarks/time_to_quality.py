@@ -26,7 +26,7 @@ from benchmarks.curves import drawn
 from benchmarks.held_out import number
 from benchmarks.quality import Yardstick, probes_of
 from neologism.families import Model, open_model
-from neologism.scores import open_judge
+from neologism.scores import Judge, open_judge
 from workshop.emoji.drawing import MADE_STYLE
 
 GRAPH = Path("docs/pictures/time_to_quality.svg")
@@ -57,21 +57,26 @@ def points_of(file: Path) -> dict[str, Point]:
     return json.loads(file.read_text("utf-8")) if file.exists() else {}
 
 
-@functools.lru_cache(maxsize=1)
+@functools.cache
+def judge() -> Judge:
+    """The judge, opened once."""
+    return open_judge()
+
+
 def yardstick(model: Model, name: str) -> Yardstick:
     """What a subject's words are measured against."""
     style = name == MADE_STYLE
-    return Yardstick(model, open_judge(), name, style, shown(name, False), probes_of(model, folder_of(name, False)))
+    return Yardstick(model, judge(), name, style, shown(name, False), probes_of(model, folder_of(name, False)))
 
 
 def measure(model: Model, name: str, seed: int, method: str, marks: Sequence[int], late: Callable[[], bool]) -> None:
     """Measure the word's start and its rows at these steps and at the end, as far as that was not done and it is not late."""
     learned, file = load(kept(name, seed, method)), points_file(name, seed, method)
     known, steps = points_of(file), learned.steps.tolist()
+    yard = yardstick(model, name)
     for step in [steps[-1], "start", *[s for s in steps[:-1] if s in marks]]:
         if str(step) in known or late():
             continue
-        yard = yardstick(model, name)
         if step == "start":
             known["start"] = yard.of_known(learned.start).as_dict() if method == "reference" else {}
         else:

@@ -94,10 +94,10 @@ def test_curves_are_drawn_as_one_whole_picture() -> None:
 
 def test_ratios_of_a_step_are_told_as_far_as_both_sides_were_measured() -> None:
     seconds = {"ours fp32": 6.0, "reference fp32": 10.0, "ours bf16": 3.0, "reference bf16": 5.0}
-    memory = {"ours fp32": 6, "reference fp32": 10, "ours bf16": 4, "reference bf16": 8}
+    memory = {"ours fp32": 9, "thrifty fp32": 6, "reference fp32": 10, "thrifty bf16": 4, "reference bf16": 8}
     found = step.ratios(seconds, memory)
     assert (found["ratio"], found["ratio_bf16"], found["ratio_bf16_to_fp32"]) == (0.6, 0.6, 0.3)
-    assert found["memory_ratio"] == 0.6 and found["memory_ratios"]["bf16"] == 0.5
+    assert found["memory_ratio"] == 0.6 and found["memory_ratios"]["thrifty bf16"] == 0.5
     assert step.ratios({"ours fp32": 6.0}, {"ours fp32": 6}) == {}
 
 

@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from neologism import comparing
 from neologism.comparing import Figures, Task, check_methods, compare, page, recommended, split
 from neologism.errors import RecipeError
+from neologism.recipe import Recipe
 from neologism.scores import open_judge
 
 ONE = Figures(0.8, 0.3, 0.1, 0.0, 0.0, True, 800, 10.0, 1000)
@@ -46,6 +48,18 @@ def test_unknown_methods_and_classes_are_refused() -> None:
         match="^like: found 'auto'; a comparison needs the word of the pictures' class, such as dog. Give --like.$",
     ):
         check_methods(["lora"], "auto")
+
+
+def test_a_method_learns_at_the_rate_it_is_given(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[Recipe] = []
+    monkeypatch.setattr(comparing, "train", lambda chosen, _: seen.append(chosen) or iter(()))
+    task = Task(pictures, [], "<disc>", "moon", {"steps": 2}, {"lora": 0.5})
+    for method in ("lora", "dreambooth"):
+        list(comparing.learned(task, method, tmp_path, [0]))
+    assert [one.weights_rate for one in seen] == [0.5, None]
+    assert [one.method for one in seen] == ["lora", "dreambooth"] and seen[0].steps == 2
 
 
 @pytest.mark.slow

@@ -13,8 +13,8 @@ import pytest
 from huggingface_hub import constants
 from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
 
-from neologism.errors import ModelError
-from neologism.events import Finished
+from neologism.errors import ModelError, RunError
+from neologism.events import Checkpoint, Finished
 from neologism.families import hub, native_side, open_model
 from neologism.recipe import recipe
 from neologism.training import train
@@ -58,6 +58,24 @@ def test_a_run_records_the_commit_and_verifies_against_it(cache: Path, pictures:
     (cache / "refs" / "main").write_text(OLDER)  # the owner goes on
     shutil.rmtree(cache / "snapshots" / OLDER)
     assert verify(tmp_path / "run").untouched
+
+
+def test_a_run_does_not_go_on_once_its_owner_has(cache: Path, pictures: Path, tmp_path: Path) -> None:
+    made = recipe(
+        pictures=str(pictures), words="<disc>", base="someone/tiny", like="cat", precision="fp32", steps=2, batch=1,
+        preview_prompts=("a {}",), checkpoint_every=1,
+    )  # fmt: skip
+    events = train(made, tmp_path / "run")
+    next(event for event in events if isinstance(event, Checkpoint))
+    events.close()
+    (cache / "refs" / "main").write_text(OLDER)
+    told = f"began on someone/tiny@{COMMIT}, and the base is now someone/tiny@{OLDER}. Give --out another folder"
+    with pytest.raises(RunError, match=told):
+        list(train(made, tmp_path / "run"))
+    (cache / "refs" / "main").write_text(COMMIT)
+    with (tmp_path / "run" / "events.jsonl").open("a") as journal:
+        journal.write('{"event": "Ste')  # a crash
+    assert any(isinstance(event, Finished) for event in train(made, tmp_path / "run"))
 
 
 def test_what_is_not_at_hand_is_told_without_a_network(cache: Path) -> None:

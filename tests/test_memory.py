@@ -13,11 +13,11 @@ import pytest
 import torch
 from torch import nn
 
-from neologism import latents, loop, memory
+from neologism import latents, loop, memory, objective
 from neologism.device import Limits, enough_memory
 from neologism.errors import DeviceError, RecipeError
 from neologism.events import Finished, Opened, Warned
-from neologism.families import Model, measuring, open_model, quantising, streaming
+from neologism.families import Model, measuring, open_model, pipelines, quantising, streaming
 from neologism.families.flux import Flux
 from neologism.families.measuring import Measured, measured
 from neologism.framing import Frame
@@ -256,6 +256,30 @@ def test_the_second_lack_of_memory_names_what_to_lower_and_keeps_the_steps(
     assert (tmp_path / "run" / "checkpoints" / "000001").is_dir()
 
 
+def test_the_start_search_takes_fewer_at_once_where_memory_falls_short(
+    tiny_base: Path, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, plain = learned(settings(tiny_base, pictures, like="auto", steps=1), tmp_path / "plain")
+    real, sizes = objective.at_once, list[int]()
+
+    def at_once(model: Model, batch: Any, weighting: str) -> torch.Tensor:
+        sizes.append(len(batch))
+        if len(batch) > 5:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return real(model, batch, weighting)
+
+    monkeypatch.setattr(objective, "at_once", at_once)
+    _, small = learned(settings(tiny_base, pictures, like="auto", steps=1), tmp_path / "short")
+    assert torch.allclose(plain, small, atol=1e-5) and sizes.count(max(sizes)) == 1
+    monkeypatch.setattr(objective, "at_once", failing_always)
+    with pytest.raises(DeviceError, match="The memory of cpu is too small"):
+        learned(settings(tiny_base, pictures, like="auto", steps=1), tmp_path / "none")
+
+
+def failing_always(*_: Any) -> torch.Tensor:
+    raise torch.OutOfMemoryError("CUDA out of memory")
+
+
 def test_a_lack_of_memory_while_drawing_is_told(tiny_base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = open_model(str(tiny_base), precision="fp32")
 
@@ -275,6 +299,18 @@ def test_pictures_drawn_in_a_small_memory_are_the_same(tiny_base: Path) -> None:
         generate(m, "a cat", seeds=(1, 2), steps=2) for m in (open_model(str(tiny_base), precision="fp32"), small)
     )
     assert [image.tobytes() for image in one] == [image.tobytes() for image in two]
+
+
+def test_large_pictures_are_decoded_one_by_one(tiny_base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model: Any = open_model(str(tiny_base), precision="fp32")
+    plain = generate(model, "a cat", seeds=(1, 2, 3), steps=2)
+    decoded, real = list[int](), model.pipe.vae.decode
+    monkeypatch.setattr(model.pipe.vae, "decode", lambda latents: decoded.append(len(latents)) or real(latents))
+    monkeypatch.setattr(pipelines, "PIXELS", 2 * 32 * 32)
+    again = generate(model, "a cat", seeds=(1, 2, 3), steps=2)
+    assert decoded == [2, 1]
+    for one, two in zip(plain, again, strict=True):
+        assert max(abs(a - b) for a, b in zip(one.tobytes(), two.tobytes(), strict=True)) <= 1
 
 
 # weights in fewer bits

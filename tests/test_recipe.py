@@ -175,3 +175,8 @@ def test_twenty_recipes_ship_and_each_says_where_it_is_from() -> None:
 def test_a_recipe_that_does_not_ship_is_told() -> None:
     with pytest.raises(RecipeError, match="No recipe 'sd15-object-8g' ships. Did you mean 'sd15-object-8gb'?"):
         chosen("sd15-object-8g")
+
+
+@pytest.mark.parametrize(("other", "value"), [("streamed", True), ("quantised", "int8")])
+def test_weights_are_kept_in_one_way(other: str, value: object) -> None:
+    refused(f"found half_weights with {other}; weights are kept in one way only", half_weights=True, **{other: value})

@@ -226,7 +226,7 @@ def test_several_vectors_masks_mirrors_and_rules_train(tiny_base: Path, pictures
 def test_a_converged_word_stops_early(tiny_base: Path, pictures: Path, tmp_path: Path) -> None:
     more = {"stop": "converged", "steps": 100, "probe_every": 2, "patience": 2, "learning_rate": 1e-5}
     finished = of(Finished, list(train(settings(tiny_base, pictures, **more), tmp_path / "run")))[0]
-    assert finished.step < 100 and finished.reason.startswith("converged: the last 2 probes brought less than 0.5%")
+    assert finished.step < 100 and finished.reason.startswith("converged: the last 2 probes brought less than 2.0%")
 
 
 def test_a_known_word_is_refused_before_anything_is_written(tiny_base: Path, pictures: Path, tmp_path: Path) -> None:

@@ -76,7 +76,7 @@ def test_tables_are_those_of_the_opened_model(bases: dict[str, Path], family: st
 def test_tables_of_a_single_file_are_read_with_clips_own_words(tmp_path: Path) -> None:
     networks = parts("sd1")
     _, found = tables(str(saved(original("sd1", networks), tmp_path / "a.safetensors")))
-    assert found["clip_l"].words["cat"] == 2368 and found["clip_l"].rows.shape == (49408, 32)
+    assert found["text"].words["cat"] == 2368 and found["text"].rows.shape == (49408, 32)
 
 
 def test_a_word_is_carried_from_the_emoji_base_to_one_like_it_and_back_into_its_file(

@@ -103,3 +103,18 @@ def check_method(recipe: Recipe) -> None:
         raise ValueError("method 'dreambooth' learns weights, which must not be rounded; leave out half_weights")
     if method == "dreambooth" and recipe.start_from:
         raise ValueError("method 'dreambooth' learns no vectors, so there is nothing to go on from; leave out from")
+
+
+def check_weights(recipe: Recipe) -> None:
+    """Refuse more than one way to store frozen weights, and weights at rest where weights learn.
+
+    Raises:
+        ValueError: with what is wrong.
+    """
+    others = ["streamed"] if recipe.streamed else []
+    others += ["quantised"] if recipe.quantised != "none" else []
+    others += [f"method {recipe.method!r}"] if recipe.method != "inversion" else []
+    if recipe.half_weights and others:
+        raise ValueError(
+            f"found half_weights with {others[-1]}; weights are kept in one way only, so leave one of them out"
+        )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,6 @@ PROMPTS = ("a {} on a blue background", "a small {} on a green background", "a r
 GENERAL = ("a cat", "a house on a blue background", "a small red car", "a photo of a flower")
 SEEDS = (0, 1, 2, 3)
 METHODS = ("inversion", "dreambooth", "lora")
-SENSIBLE: dict[str, dict[str, Any]] = {"inversion": {}, "dreambooth": {}, "lora": {}}
 
 
 @dataclass(frozen=True)
@@ -59,13 +58,17 @@ class Figures:
 
 @dataclass(frozen=True)
 class Task:
-    """What the methods are compared on: pictures given, pictures held out, the word and its class."""
+    """What the methods are compared on: pictures given, pictures held out, the word and its class, settings.
+
+    `rates` are the top learning rates of methods that learn weights, where they are not the usual ones.
+    """
 
     given: Path
     unseen: Sequence[Image.Image]
     word: str
     like: str
     settings: Mapping[str, Any]
+    rates: Mapping[str, float] = field(default_factory=dict[str, float])
 
 
 def check_methods(methods: Sequence[str], like: str) -> None:
@@ -110,7 +113,8 @@ def opened(file: Path) -> Image.Image:
 def learned(task: Task, method: str, out: Path, peak: list[int]) -> Iterator[Event]:
     """The method's run; `peak` gets the most bytes in use."""
     given = {"pictures": str(task.given), "words": task.word, "like": task.like, "method": method}
-    plain = {"preview_prompts": ("a {}",)} | dict(task.settings) | SENSIBLE[method]
+    plain = {"preview_prompts": ("a {}",)} | dict(task.settings)
+    plain |= {"weights_rate": task.rates[method]} if method in task.rates else {}
     for event in train(recipe(**plain | given), out):
         if isinstance(event, Step):
             peak[0] = max(peak[0], in_use())

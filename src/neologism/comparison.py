@@ -27,6 +27,8 @@ def compare(
     like: Annotated[str, typer.Option(help="The word of the pictures' class, such as dog.")],
     methods: Annotated[str, typer.Option(help="Which, separated by commas.")] = "inversion,dreambooth,lora",
     steps: Annotated[int, typer.Option(min=1, help="Steps that each method gets.")] = 150,
+    dreambooth_rate: Annotated[float | None, typer.Option(min=0, help="DreamBooth's top learning rate.")] = None,
+    lora_rate: Annotated[float | None, typer.Option(min=0, help="The LoRA's top learning rate.")] = None,
     base: Annotated[str, typer.Option(help="The base model.")] = "emoji",
     judge: Annotated[Path | None, typer.Option(help="Folder of the CLIP model that judges; a small one ships.")] = None,
     out: Annotated[Path, typer.Option("--out", "-o", help="The runs and index.html go here.")] = Path("comparison"),
@@ -39,7 +41,8 @@ def compare(
     names = [name.strip() for name in methods.split(",") if name.strip()]
     comparing.check_methods(names, like)
     given, unseen = comparing.split(pictures, out)
-    task = comparing.Task(given, unseen, word, like, {"steps": steps, "base": base})
+    rates = {name: rate for name, rate in (("dreambooth", dreambooth_rate), ("lora", lora_rate)) if rate}
+    task = comparing.Task(given, unseen, word, like, {"steps": steps, "base": base}, rates)
     console, found = Console(stderr=True), dict[str, comparing.Figures]()
 
     def told() -> Iterator[Event]:

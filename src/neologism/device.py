@@ -23,6 +23,7 @@ class Limits:
         streamed: whether the denoiser's blocks are on the device only while they compute.
         half_weights: whether frozen float32 weights rest in half precision.
         eased: whether they were tightened because memory fell short.
+        glanced: how many samples are computed at once where nothing learns, once more were found to be too many.
         told: what was chosen for the memory and why, in words; "" where nothing was.
     """
 
@@ -31,6 +32,7 @@ class Limits:
     streamed: bool = False
     half_weights: bool = False
     eased: bool = False
+    glanced: int | None = None
     told: str = ""
 
     def pieces(self, count: int, usual: int | None = None) -> Iterator[slice]:

@@ -177,7 +177,7 @@ def train_many(recipes: Sequence[Recipe], out: Path | str = "words", together: i
     check_shared(recipes)
     if together < 1:
         raise RecipeError(f"Found {together} words together; at least 1 is allowed.")
-    model = opened_for(recipes[0], together)
+    model = opened_for(recipes[0], min(together, len(recipes)))
     yield opening(model)
     school = School(model, recipes, Path(out), verifying.hashes(model), deque(), {}, [])
     with enough_memory(model.machine.device):

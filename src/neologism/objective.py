@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 
 import torch
@@ -19,10 +20,17 @@ def loss(model: Model, batch: Batch, weighting: str = "even", more: More | None 
     Each is the mean over the picture's numbers. `weighting` is "even" or "min_snr"; `more` is added. Without gradients a batch is taken in
     pieces where memory is limited; with them, what is kept for the backward pass would be all of it anyway.
     """
-    if torch.is_grad_enabled() or len(batch) <= (model.machine.limits.at_once or len(batch)):
+    if torch.is_grad_enabled():
         return at_once(model, batch, weighting, more)
-    pieces = model.machine.limits.pieces(len(batch))
-    return torch.cat([at_once(model, part_of(batch, rows), weighting, more) for rows in pieces])
+    limits = model.machine.limits
+    while True:
+        with contextlib.suppress(torch.OutOfMemoryError):
+            pieces = limits.pieces(len(batch), limits.glanced)
+            return torch.cat([at_once(model, part_of(batch, rows), weighting, more) for rows in pieces])
+        most = min(limits.glanced or len(batch), limits.at_once or len(batch))
+        if most == 1:
+            raise torch.OutOfMemoryError("for a single sample")
+        limits.glanced = most // 2
 
 
 def at_once(model: Model, batch: Batch, weighting: str, more: More | None = None) -> Tensor:

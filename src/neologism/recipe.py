@@ -131,9 +131,9 @@ class Recipe(BaseModel):
     """When a word is learned: after `steps`; when the paired probe stops falling; or when it has gained `gain_wanted`."""
     gain_wanted: float = Field(default=0.3, gt=0, lt=1)
     """For stop = "similar": the share of the start word's probe loss that must be gone."""
-    patience: int = Field(default=3, ge=1)
-    """For stop = "converged": how many probes in a row may bring less than 0.5 % before the word counts as learned."""
-    probe_every: int = Field(default=25, ge=1)
+    patience: int = Field(default=2, ge=1)
+    """For stop = "converged": how many probes in a row may bring less than 2 % of the start's loss before the word counts as learned."""
+    probe_every: int = Field(default=20, ge=1)
     """Steps between probes of the loss on fixed pictures, times and noise."""
 
     # the machine
@@ -214,6 +214,7 @@ class Recipe(BaseModel):
         """As many pictures as words, one `like` for all or for each."""
         allowed.check_words(self)
         allowed.check_method(self)
+        allowed.check_weights(self)
         return self
 
     @property

@@ -69,6 +69,30 @@ def claim(folder: Path, recipe: Recipe) -> None:
         )
 
 
+def check_base(folder: Path, name: str) -> None:
+    """Refuse to go on with a run on another version of its base, as a hub's model may have become since.
+
+    Raises:
+        RunError: the run began on another.
+    """
+    file = folder / "events.jsonl"
+    lines = file.read_text("utf-8").splitlines() if file.exists() else []
+    began = next((event["base"] for line in lines if (event := parsed(line)).get("event") == "Opened"), name)
+    if began != name:
+        raise RunError(
+            f"The run in {folder} began on {began}, and the base is now {name}. "
+            f"Give --out another folder, with --base {began} to learn on the same as before."
+        )
+
+
+def parsed(line: str) -> dict[str, Any]:
+    """A line of events.jsonl; nothing where a crash cut it."""
+    try:
+        return dict(json.loads(line))
+    except (ValueError, TypeError):
+        return {}
+
+
 def write_whole(file: Path, content: bytes) -> None:
     """Write a file so that it is either there whole or not at all, also after a power cut.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-LEAST_GAIN = 0.005  # less than this share of the start's loss is not progress
+LEAST_GAIN = 0.02  # less than this share of the start's loss is not progress
 
 
 def gained(probes: Sequence[float]) -> float:

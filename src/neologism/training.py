@@ -95,6 +95,7 @@ def opening(model: Model) -> Opened:
 def journey(model: Model, recipe: Recipe, out: Path, sets: list[Gathered]) -> Iterator[Event]:
     """Every event of a run, journalled."""
     began = time.monotonic()
+    run.check_base(out, model.name)
     before = verifying.hashes(model)
     told: list[Event] = [opening(model)]
     made: list[Lesson] = []

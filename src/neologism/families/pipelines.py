@@ -21,6 +21,9 @@ from neologism.families.model import Encoder
 KEYS = {768: "clip_l", 1024: "clip_h", 1280: "clip_g"}
 
 
+PIXELS = 2**18  # that are decoded at once: of one picture at 512 x 512, for a decoder has most in hand at full size
+
+
 @contextlib.contextmanager
 def quiet() -> Generator[None]:
     """Keep the libraries' own progress bars off the terminal: they would break into ours."""
@@ -154,7 +157,9 @@ def pictures(pipe: Any, latents: Tensor, machine: Machine) -> list[Any]:
 
     The pipeline would hand the denoiser's bf16 to the VAE, which stays in float32.
     """
-    pixels = decoded(pipe.vae, latents, machine)
+    most = max(1, PIXELS // (latents.shape[-2] * latents.shape[-1] * int(pipe.vae_scale_factor) ** 2))
+    with at_hand(pipe.vae, machine):
+        pixels = torch.cat([decoded(pipe.vae, some, machine) for some in latents.split(most)])
     return pipe.image_processor.postprocess(pixels, output_type="pil")
 
 

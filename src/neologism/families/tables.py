@@ -100,7 +100,10 @@ def of_file(file: Path) -> dict[str, Table]:
         )
     words = whole_words({token: number for number, token in enumerate(bpe.tokens())})
     with safe_open(file, "pt") as opened:  # pyright: ignore[reportUnknownVariableType]
-        return {key: Table(opened.get_tensor(name).float(), words) for key, name in IN_FILES[kind].items()}
+        found = {key: Table(opened.get_tensor(name).float(), words) for key, name in IN_FILES[kind].items()}
+    if kind != "sdxl":  # whose only encoder is called by its width
+        return {pipelines.KEYS.get(table.rows.shape[1], "text"): table for table in found.values()}
+    return found
 
 
 def whole_words(vocabulary: dict[str, int]) -> dict[str, int]:

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.grad import conv2d_input
 from torch.utils.checkpoint import CheckpointPolicy, checkpoint, create_selective_checkpoint_contexts
 
 HALVES = (torch.float16, torch.bfloat16)
@@ -26,19 +27,26 @@ class Widened(torch.autograd.Function):
         ctx.layer, ctx.shape = layer, given.shape
         bias = None if layer.bias is None else layer.bias.to(given.dtype)
         weight = layer.weight.to(given.dtype)
-        return (
-            layer._conv_forward(given, weight, bias) if isinstance(layer, nn.Conv2d) else F.linear(given, weight, bias)
-        )
+        return F.conv2d(given, weight, bias, *shape(layer)) if is_convolution(layer) else F.linear(given, weight, bias)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:  # pyright: ignore[reportIncompatibleMethodOverride]
         """The gradient of the input."""
         layer, grad = ctx.layer, grads[0]
         weight = layer.weight.to(grad.dtype)
-        if not isinstance(layer, nn.Conv2d):
+        if not is_convolution(layer):
             return grad @ weight, None
-        shape = (layer.stride, layer.padding, layer.dilation, layer.groups)
-        return torch.nn.grad.conv2d_input(ctx.shape, weight, grad, *shape), None  # pyright: ignore[reportArgumentType]
+        return conv2d_input(ctx.shape, weight, grad, *shape(layer)), None  # pyright: ignore[reportArgumentType]
+
+
+def is_convolution(layer: nn.Module) -> bool:
+    """Whether a layer is a convolution of zeros around the picture, the only kind there is in the families' networks."""
+    return isinstance(layer, nn.Conv2d) and layer.padding_mode == "zeros"
+
+
+def shape(layer: Any) -> tuple[Any, ...]:
+    """A convolution's stride, padding, dilation and groups."""
+    return layer.stride, layer.padding, layer.dilation, layer.groups
 
 
 class RestingLinear(nn.Linear):
@@ -83,7 +91,8 @@ def rest(networks: Iterable[nn.Module]) -> bool:
         network.computes_in = torch.float32  # type: ignore[assignment]  # its own .dtype tells how it rests
         for layer in network.modules():
             weight = getattr(layer, "weight", None)
-            if type(layer) in RESTING and weight is not None and weight.dtype == torch.float32:
+            plain = is_convolution(layer) if isinstance(layer, nn.Conv2d) else type(layer) in RESTING
+            if plain and weight is not None and weight.dtype == torch.float32:
                 exact &= halved(layer)
     return exact
 
