@@ -262,11 +262,11 @@ def test_the_start_search_takes_fewer_at_once_where_memory_falls_short(
     _, plain = learned(settings(tiny_base, pictures, like="auto", steps=1), tmp_path / "plain")
     real, sizes = objective.at_once, list[int]()
 
-    def at_once(model: Model, batch: Any, weighting: str) -> torch.Tensor:
+    def at_once(model: Model, batch: Any, *rest: Any) -> torch.Tensor:
         sizes.append(len(batch))
         if len(batch) > 5:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return real(model, batch, weighting)
+        return real(model, batch, *rest)
 
     monkeypatch.setattr(objective, "at_once", at_once)
     _, small = learned(settings(tiny_base, pictures, like="auto", steps=1), tmp_path / "short")

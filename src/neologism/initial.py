@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -95,7 +96,21 @@ def promising(model: Model, probes: Batch) -> list[str]:
 
 
 def slopes(model: Model, probes: Batch, tables: Sequence[Tensor]) -> list[Tensor]:
-    """How the probes' loss changes with each encoder's row [width], at the means of these tables [words, width]."""
+    """How the probes' loss changes with each encoder's row [width], at the means of these tables [words, width].
+
+    Where memory falls short, fewer samples are taken at once.
+    """
+    at_once = WITH_GRADIENT
+    while True:
+        with contextlib.suppress(torch.OutOfMemoryError):
+            return slopes_by(at_once, model, probes, tables)
+        if at_once == 1:
+            raise torch.OutOfMemoryError("for a single sample")
+        at_once //= 2
+
+
+def slopes_by(at_once: int, model: Model, probes: Batch, tables: Sequence[Tensor]) -> list[Tensor]:
+    """The slopes, by so many samples at once."""
     word = f"<probe-{counted('probe') % 10**6}>"
     keys = [encoder.key for encoder in model.encoders]
     rows = {
@@ -103,7 +118,7 @@ def slopes(model: Model, probes: Batch, tables: Sequence[Tensor]) -> list[Tensor
         for key, table, encoder in zip(keys, tables, model.encoders, strict=True)
     }
     with taught(model, {word: rows}):
-        for rows_of_it in model.machine.limits.pieces(len(probes), WITH_GRADIENT):
+        for rows_of_it in model.machine.limits.pieces(len(probes), at_once):
             loss(model, part_of(worded(probes, word), rows_of_it)).sum().backward()
     return [rows[key].grad[0].cpu() / len(probes) for key in keys]  # type: ignore[index]
 
