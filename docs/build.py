@@ -23,7 +23,9 @@ def row(setting: str, name: str) -> str:
     field = Recipe.model_fields[name]
     default = field.get_default(call_default_factory=True)
     shown = "" if default in (None, ()) else f"`{literal(list(default) if isinstance(default, tuple) else default)}`"
-    text = " ".join((field.description or "").split()).replace("|", "\\|").replace("<", "&lt;")  # a bare <word> would count as HTML
+    text = (
+        " ".join((field.description or "").split()).replace("|", "\\|").replace("<", "&lt;")
+    )  # a bare <word> would count as HTML
     return f"| `{setting}` | {shown} | {text} |\n"
 
 
