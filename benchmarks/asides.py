@@ -71,7 +71,10 @@ def subjects() -> dict[str, str]:
 
 
 def shown(name: str, given: bool) -> list[Image.Image]:
-    """The pictures of a subject to learn from, or those nobody learns from."""
+    """The pictures of a subject to learn from, or those nobody learns from; from disk where they were drawn before."""
+    files = sorted((WORK / "pictures" / name.replace(" ", "-") / ("given" if given else "unseen")).glob("*.png"))
+    if files:
+        return [Image.open(file).convert("RGB") for file in files]
     count, seed = (GIVEN, 0) if given else (UNSEEN, 1)
     if name == MADE_STYLE:
         return style_pictures(count, seed)

@@ -41,28 +41,54 @@ class Reference:
     seconds: dict[str, float] = field(default_factory=dict[str, float])
 
     def __post_init__(self) -> None:
-        tokenizer, text = self.pipe.tokenizer, self.pipe.text_encoder
+        self.encoders = [(self.pipe.tokenizer, self.pipe.text_encoder)]
+        if hasattr(self.pipe, "text_encoder_2"):  # as textual_inversion_sdxl.py, which teaches both
+            self.encoders.append((self.pipe.tokenizer_2, self.pipe.text_encoder_2))
+        for part in (self.pipe.vae, self.pipe.unet):
+            part.requires_grad_(False).to(dtype=self.precision)
+        self.row, *_ = [self.added(*encoder) for encoder in self.encoders]  # one id, for both have the same tokens
+        self.tables = [text.get_input_embeddings().weight for _, text in self.encoders]
+        self.kept = [table.detach().clone() for table in self.tables]
+        rate = RATE * self.batch
+        self.adamw = torch.optim.AdamW(self.tables, lr=rate, betas=(0.9, 0.999), weight_decay=1e-2)
+        self.noise: Any = DDPMScheduler.from_config(self.pipe.scheduler.config)
+        self.device = self.tables[0].device
+
+    def added(self, tokenizer: Any, text: Any) -> int:
+        """Add the word to an encoder at its start word's row, and have its table alone learn; the id of the word."""
         first = tokenizer.encode(self.start, add_special_tokens=False)
         if tokenizer.add_tokens([self.word]) != 1 or len(first) != 1:
             raise ValueError(f"the word {self.word!r} must be new and the start {self.start!r} one token")
         rows = text.get_input_embeddings().weight.shape[0]
         text.resize_token_embeddings(max(rows, len(tokenizer)))  # a table may be larger than what its tokenizer knows
-        self.row = tokenizer.convert_tokens_to_ids(self.word)
-        self.table = text.get_input_embeddings().weight
-        with torch.no_grad():
-            self.table[self.row] = self.table[first[0]].clone()
-        for part in (self.pipe.vae, self.pipe.unet):
-            part.requires_grad_(False).to(dtype=self.precision)
+        row = tokenizer.convert_tokens_to_ids(self.word)
         text.requires_grad_(False)
-        self.table.requires_grad_(True)
-        self.kept = self.table.detach().clone()
-        self.adamw = torch.optim.AdamW([self.table], lr=RATE * self.batch, betas=(0.9, 0.999), weight_decay=1e-2)
-        self.noise: Any = DDPMScheduler.from_config(self.pipe.scheduler.config)
-        self.device = self.table.device
+        table = text.get_input_embeddings().weight
+        with torch.no_grad():
+            table[row] = table[first[0]].clone()
+        table.requires_grad_(True)
+        return int(row)
+
+    def told(self, prompts: Sequence[str]) -> list[Tensor]:
+        """The context of the prompts, and the pooled vectors where there are two encoders."""
+        answers: list[Any] = []
+        for tokenizer, text in self.encoders:
+            ids = tokenizer(
+                list(prompts),
+                padding="max_length",
+                truncation=True,
+                max_length=tokenizer.model_max_length,
+                return_tensors="pt",
+            ).input_ids
+            answers.append(text(ids.to(self.device), output_hidden_states=len(self.encoders) > 1))
+        if len(answers) == 1:
+            return [answers[0][0].to(self.precision)]
+        contexts = torch.cat([answer.hidden_states[-2] for answer in answers], dim=-1)
+        return [contexts.to(self.precision), answers[1].text_embeds.to(self.precision)]
 
     def vector(self) -> Tensor:
         """The word's row now: [1, width], float32."""
-        return self.table.detach()[self.row : self.row + 1].float().cpu().clone()
+        return self.tables[0].detach()[self.row : self.row + 1].float().cpu().clone()
 
     def step(self, pixels: Tensor, prompts: Sequence[str]) -> float:
         """One step on pixels [b, 3, h, w] in -1..1 and their prompts; its loss. `seconds` sums what each part took."""
@@ -74,17 +100,13 @@ class Reference:
         noise = torch.randn_like(latents)
         times = torch.randint(0, self.noise.config["num_train_timesteps"], (len(latents),), device=self.device)
         noisy = self.noise.add_noise(latents, noise, times)
-        ids = self.pipe.tokenizer(
-            list(prompts),
-            padding="max_length",
-            truncation=True,
-            max_length=self.pipe.tokenizer.model_max_length,
-            return_tensors="pt",
-        ).input_ids
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == torch.bfloat16):
-            context = self.pipe.text_encoder(ids.to(self.device))[0].to(self.precision)
+            context, *pooled = self.told(prompts)
         clock.lap("text")
-        guess = self.pipe.unet(noisy, times, context).sample
+        sizes = [*pixels.shape[-2:], 0, 0, *pixels.shape[-2:]]
+        six = torch.tensor([sizes] * len(pixels), device=self.device, dtype=self.precision)
+        more = {"added_cond_kwargs": {"text_embeds": pooled[0], "time_ids": six}} if pooled else {}
+        guess = self.pipe.unet(noisy, times, context, **more).sample
         velocity = self.noise.config["prediction_type"] == "v_prediction"
         target = self.noise.get_velocity(latents, noise, times) if velocity else noise
         loss = F.mse_loss(guess.float(), target.float())
@@ -98,12 +120,14 @@ class Reference:
     @torch.no_grad()
     def descend(self) -> None:
         """Move the whole table, then put every row but the word's back."""
-        self.table.grad = self.table.grad if self.table.grad is not None else torch.zeros_like(self.table)
+        for table in self.tables:
+            table.grad = table.grad if table.grad is not None else torch.zeros_like(table)
         self.adamw.step()
         self.adamw.zero_grad()
-        others = torch.ones(len(self.table), dtype=torch.bool)
-        others[self.row] = False
-        self.table[others] = self.kept[others]
+        for table, kept in zip(self.tables, self.kept, strict=True):
+            others = torch.ones(len(table), dtype=torch.bool)
+            others[self.row] = False
+            table[others] = kept[others]
 
 
 @dataclass

@@ -27,8 +27,7 @@ from benchmarks import record, reference
 from benchmarks.networks import UNETS, alike, pipeline, shared
 from neologism import captions
 from neologism.device import machine
-from neologism.families import thrift
-from neologism.families.stable_diffusion import StableDiffusion, assembled
+from neologism.families import Model, sdxl, stable_diffusion, thrift
 from neologism.framing import Frame
 from neologism.initial import Start
 from neologism.latents import Latents
@@ -44,18 +43,23 @@ class Ours:
     """Our step as it is without a setting: pictures encoded before, new rows alone, frozen weights in the chosen precision."""
 
     def __init__(self, pipe: Any, precision: str, side: int, batch: int, device: str):
-        self.model: StableDiffusion = assembled(pipe, "random", machine(device, precision))
+        family = sdxl if hasattr(pipe, "text_encoder_2") else stable_diffusion
+        self.model: Model = family.assembled(pipe, "random", machine(device, precision))
         mean = torch.randn(4, 4, side // 8, side // 8)
         frames = (Frame((0, 0, side, side), (side, side), (side, side), False),) * 4
-        latents = Latents(mean, torch.full_like(mean, 0.1), torch.ones_like(mean[:, :1]), frames, (0, 1, 2, 3), 0)
-        made = recipe(pictures="none", words=WORD, batch=batch, probe_every=10**6, steps=10**6)
-        key, width = self.model.encoders[0].key, self.model.encoders[0].width
-        start = Start({key: torch.randn(1, width) * 0.02}, "random")
+        self.latents = Latents(mean, torch.full_like(mean, 0.1), torch.ones_like(mean[:, :1]), frames, (0, 1, 2, 3), 0)
+        self.batch = batch
+        self.lesson = self.another(WORD)
+
+    def another(self, word: str) -> Lesson:
+        """A lesson of a word of random rows."""
+        made = recipe(pictures="none", words=word, batch=self.batch, probe_every=10**6, steps=10**6)
+        start = Start({e.key: torch.randn(1, e.width) * 0.02 for e in self.model.encoders}, "random")
         templates = captions.OBJECT_TEMPLATES
-        self.lesson = Lesson(
-            WORD,
-            latents,
-            lambda photo, chance: chance.choice(templates).replace("{}", WORD),
+        return Lesson(
+            word,
+            self.latents,
+            lambda _, chance: chance.choice(templates).replace("{}", word),
             made,
             self.model,
             start,
@@ -152,8 +156,9 @@ def trim() -> None:
         ctypes.CDLL("libc.so.6").malloc_trim(0)
 
 
-def matrix_peak(precision: str, device: str, side: int = 3072) -> float:
+def matrix_peak(precision: str, device: str) -> float:
     """The machine's measured FLOP/s in a matrix product of this precision."""
+    side = 3072 if device == "cpu" else 8192
     kind = torch.float32 if precision == "fp32" else torch.bfloat16
     one, two = (torch.randn(side, side, device=device, dtype=kind) for _ in range(2))
     times: list[float] = []

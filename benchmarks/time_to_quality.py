@@ -10,6 +10,7 @@ there.
 from __future__ import annotations
 
 import functools
+import itertools
 import json
 import os
 import statistics
@@ -20,8 +21,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks import record
-from benchmarks.asides import WORK, aside, folder_of, kept, load, shown, subjects
+from benchmarks import record, together
+from benchmarks.asides import WORK, Asides, aside, folder_of, kept, load, shown, subjects
 from benchmarks.curves import drawn
 from benchmarks.held_out import number
 from benchmarks.quality import Yardstick, probes_of
@@ -83,9 +84,7 @@ def measure(model: Model, name: str, seed: int, method: str, marks: Sequence[int
             place = steps.index(step)
             timed = {"step": float(step), "seconds": float(learned.seconds[place])}
             known[str(step)] = timed | yard.of_word(learned.rows[place]).as_dict()
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.with_suffix(".partial").write_text(json.dumps(known), "utf-8")
-        os.replace(file.with_suffix(".partial"), file)
+        keep_point(file, str(step), known[str(step)])
     print(f"{method} {name} {seed}: {told(known.get(str(steps[-1]), {}))}", file=sys.stderr, flush=True)
 
 
@@ -142,25 +141,68 @@ def pairs(names: Sequence[str], seeds: int, method: str) -> Iterator[tuple[str, 
 def measured(given: Any, names: Sequence[str], chosen: dict[str, Any]) -> dict[str, Any]:
     """Learn and measure what there is time for, and compare what is there."""
     os.environ.setdefault("NEOLOGISM_CACHE", str(WORK / "cache"))
-    end = time.monotonic() + given.minutes * 60
     marks = [int(mark) for mark in given.marks.split(",")] if given.marks else range(10**9)
+    (in_company if given.together else one_by_one)(given, names, marks, chosen)
+    own = next(method for method in given.methods.split(",") if method != "reference")
+    return summary(list(pairs(names, given.seeds, own)), own)
+
+
+def one_by_one(given: Any, names: Sequence[str], marks: Sequence[int], chosen: dict[str, Any]) -> None:
+    """Learn word for word, then measure word for word, until it is late."""
+    end, methods = time.monotonic() + given.minutes * 60, given.methods.split(",")
+    every = [(name, seed) for seed in range(given.seeds) for name in names]
 
     def late() -> bool:
         return time.monotonic() > end
 
-    for seed in range(given.seeds):
-        for method in given.methods.split(","):
-            for name in names:
-                if not late():
-                    aside(name, seed, method, chosen)
+    for (name, seed), method in itertools.product(every, methods):
+        if not late():
+            aside(name, seed, method, chosen)
     model = open_model("emoji")
-    for seed in range(given.seeds):
-        for name in names:
-            for method in given.methods.split(","):
-                if kept(name, seed, method).exists() and not late():
-                    measure(model, name, seed, method, marks if method == "reference" else range(10**9), late)
-    own = next(method for method in given.methods.split(",") if method != "reference")
-    return summary(list(pairs(names, given.seeds, own)), own)
+    for (name, seed), method in itertools.product(every, methods):
+        if kept(name, seed, method).exists() and not late():
+            measure(model, name, seed, method, marks if method == "reference" else range(10**9), late)
+
+
+def in_company(given: Any, names: Sequence[str], marks: Sequence[int], chosen: dict[str, Any]) -> None:
+    """Learn and measure all words in one batch, each step of them at once; seconds are those of words learned alone."""
+    model, starts = open_model("emoji", precision="fp32"), together.Starts()
+    for method in given.methods.split(","):
+        every = [(name, seed) for seed in range(given.seeds) for name in names]
+        left = [pair for pair in every if not kept(*pair, method).exists()]
+        learn = (
+            together.theirs if method == "reference" else functools.partial(together.ours, chosen=chosen, starts=starts)
+        )
+        for pair, asides in learn(model, left).items() if left else ():
+            together.timed(asides, pair[0], method).save(kept(*pair, method))
+        learned = {pair: load(kept(*pair, method)) for pair in every}
+        steps = next(iter(learned.values())).steps.tolist()
+        measure_together(model, "start", learned, method)
+        for step in (s for s in steps if s in marks or s == steps[-1]):
+            measure_together(model, step, learned, method)
+
+
+def measure_together(model: Model, step: int | str, learned: dict[tuple[str, int], Asides], method: str) -> None:
+    """Measure what is missing at one step, or of the start words, of all words at once."""
+    jobs: dict[tuple[str, int], together.Job] = {}
+    for pair, asides in learned.items():
+        if str(step) in points_of(points_file(*pair, method)) or (step == "start" and method != "reference"):
+            continue
+        rows = None if step == "start" else asides.rows[asides.steps.tolist().index(step)]
+        written = asides.start if rows is None else together.word_of(pair)
+        jobs[pair] = together.Job(yardstick(model, pair[0]), rows, written)
+    for pair, found in zip(jobs, together.measured(model, list(jobs.values())), strict=True):
+        seconds = learned[pair].seconds[learned[pair].steps.tolist().index(step)] if step != "start" else 0.0
+        timed = {} if step == "start" else {"step": float(step), "seconds": float(seconds)}
+        keep_point(points_file(*pair, method), str(step), timed | found.as_dict())
+    print(method, step, len(jobs), file=sys.stderr, flush=True)
+
+
+def keep_point(file: Path, step: str, point: Point) -> None:
+    """Add a point to a word's file, whole or not at all."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.with_suffix(".partial").write_text(json.dumps(points_of(file) | {step: point}), "utf-8")
+    os.replace(file.with_suffix(".partial"), file)
 
 
 def summary(found: list[tuple[str, int, Curve, Curve]], method: str) -> dict[str, Any]:
@@ -216,6 +258,9 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3, help="training seeds of every subject")
     parser.add_argument("--minutes", type=float, default=1e6, help="begin nothing after so many minutes")
     parser.add_argument("--methods", default="ours,reference", help="ours, or the name of what is tried, and reference")
+    parser.add_argument(
+        "--together", action="store_true", help="learn and draw all words in one batch, as a GPU likes it"
+    )
     parser.add_argument("--marks", default="", help="steps of the reference to measure beside its end (all)")
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a setting of ours to try")
     given = parser.parse_args()

@@ -42,12 +42,12 @@ def images() -> list[Image.Image]:
 
 def test_the_published_algorithm_moves_the_words_row_and_puts_every_other_back(tiny_base: Path) -> None:
     state = reference.Reference(pipe(tiny_base), "<thing>", "cat")
-    before = state.table.detach().clone()
+    before = state.tables[0].detach().clone()
     marks = list(reference.learned(state, images(), 32, "object", 0, (0, 2, 5)))
     assert [step for step, _, _ in marks] == [0, 2, 5] and marks[1][1] < marks[2][1]
     assert torch.equal(marks[0][2][0], before[state.row]) and not torch.equal(marks[2][2], marks[0][2])
     others = torch.arange(len(before)) != state.row
-    assert torch.equal(state.table.detach()[others], before[others])
+    assert torch.equal(state.tables[0].detach()[others], before[others])
     assert set(state.seconds) == {"vae", "text", "unet", "backward", "rows"}
 
 
