@@ -27,7 +27,7 @@ from benchmarks import record, reference
 from benchmarks.networks import UNETS, alike, pipeline, shared
 from neologism import captions
 from neologism.device import machine
-from neologism.families import Model, sdxl, stable_diffusion, thrift
+from neologism.families import Model, pipelines, sdxl, stable_diffusion, thrift
 from neologism.framing import Frame
 from neologism.initial import Start
 from neologism.latents import Latents
@@ -73,12 +73,13 @@ class Ours:
 
 
 class Thrifty(Ours):
-    """Our step with half_weights and light_checkpointing."""
+    """Our step with half_weights, light_checkpointing and vae_away."""
 
     def __init__(self, pipe: Any, precision: str, side: int, batch: int, device: str):
         super().__init__(pipe, precision, side, batch, device)
         assert thrift.rest(self.model.parts().values())  # a rounded base would not be the same
         self.model.save_memory(lightly=True)
+        pipelines.put_away(self.model.parts()["vae"], self.model.machine)
 
 
 class Theirs:
@@ -140,6 +141,8 @@ def memory_of(which: str, precision: str, given: argparse.Namespace) -> int:
 
 def alone(which: str, given: argparse.Namespace) -> int:
     """Peak bytes of two steps of one side in this process."""
+    if which == "thrifty":
+        thrift.large_blocks_return()  # as opening a model with half_weights does
     side = SIDES[which](pipeline(given.family, given.side), given.precision, given.side, given.batch, given.device)
     trim()
     if given.device != "cpu":

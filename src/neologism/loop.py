@@ -14,6 +14,7 @@ from neologism.batches import Batch, joined, part_of
 from neologism.device import halved_activations
 from neologism.errors import RunError
 from neologism.events import Failed, Step, Warned
+from neologism.families import pipelines
 from neologism.families.model import Model
 from neologism.lessons import Lesson
 from neologism.recipe import Recipe
@@ -72,7 +73,7 @@ def ease(model: Model, samples: int) -> str:
     """Tighten the limits of a model; what was done, in words."""
     limits = model.machine.limits
     limits.eased, limits.vae_away = True, True
-    model.parts()["vae"].to("cpu")
+    pipelines.put_away(model.parts()["vae"], model.machine)
     limits.at_once = max(1, (limits.at_once or samples) // 2)
     if not limits.streamed:  # whose blocks are computed twice anyway
         model.save_memory()

@@ -149,7 +149,7 @@ class Recipe(BaseModel):
     at_once: int | None = Field(default=None, ge=1)
     """Samples computed at once; a batch of more is taken in pieces, for the same sum of gradients. All where not given."""
     vae_away: bool = False
-    """Have the VAE on the device only while it works: to encode the pictures once, and to decode previews."""
+    """Have the VAE on the device only while it works: to encode the pictures once, and to decode previews. On a CPU it rests in a file."""
     streamed: bool = False
     """Have each block of the denoiser on the device only while it computes: exact and slow. Its activations are computed twice,
     and its weights are not quantised (T5's may be)."""

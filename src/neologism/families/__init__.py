@@ -61,6 +61,8 @@ def open_model(
         DeviceError: the device is not there, or a library that quantises.
     """
     where = replace(machine(device, precision, quantised), limits=limits or Limits())
+    if where.device.type == "cpu" and where.limits.half_weights:
+        thrift.large_blocks_return()
     found = places.located(base)
     parts = {"vae": pipelines.vae_in(found.vae)} if found.vae else {}
     if found.place.is_file():
@@ -70,6 +72,8 @@ def open_model(
     if where.limits.half_weights and not thrift.rest(model.parts().values()):
         rounded = "weights rounded to half precision, since the base's files hold more"
         where.limits.told = "; ".join(filter(None, (where.limits.told, rounded)))
+    if where.limits.vae_away:
+        pipelines.put_away(model.parts()["vae"], where)  # as it is kept now
     return model
 
 

@@ -14,7 +14,7 @@ from transformers.utils import logging as transformers_log
 
 from neologism.device import Machine
 from neologism.errors import ModelError
-from neologism.families import quantising, streaming, thrift
+from neologism.families import quantising, shelf, streaming, thrift
 from neologism.families.model import Encoder
 
 # What a text encoder of this width is called in the field's files; any other is the "text" encoder.
@@ -95,6 +95,8 @@ def frozen(pipe: Any, machine: Machine, denoiser: nn.Module) -> None:
             streaming.stream(part, machine.device)
         elif part is not pipe.vae or not machine.limits.vae_away:
             part.to(machine.device)
+        else:
+            put_away(part, machine)
 
 
 @contextlib.contextmanager
@@ -106,7 +108,15 @@ def at_hand(vae: Any, machine: Machine) -> Generator[None]:
         yield
     finally:
         if machine.limits.vae_away:
-            vae.to("cpu")
+            put_away(vae, machine)
+
+
+def put_away(vae: Any, machine: Machine) -> None:
+    """Keep the VAE off the device: in main memory, or where that is the device, in a file."""
+    if machine.device.type == "cpu":
+        shelf.shelve(vae)
+    else:
+        vae.to("cpu")
 
 
 def clip_encoder(key: str, tokenizer: Any, module: Any) -> Encoder:
