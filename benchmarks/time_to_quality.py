@@ -166,7 +166,7 @@ def one_by_one(given: Any, names: Sequence[str], marks: Sequence[int], chosen: d
 
 def in_company(given: Any, names: Sequence[str], marks: Sequence[int], chosen: dict[str, Any]) -> None:
     """Learn and measure all words in one batch, each step of them at once; seconds are those of words learned alone."""
-    model, starts = open_model("emoji", precision="fp32"), together.Starts()
+    model, starts = open_model("emoji"), together.Starts()
     for method in given.methods.split(","):
         every = [(name, seed) for seed in range(given.seeds) for name in names]
         left = [pair for pair in every if not kept(*pair, method).exists()]
