@@ -119,6 +119,7 @@ def ours(name: str, seed: int, chosen: dict[str, Any]) -> Asides:
     template = (made.templates or captions.TEMPLATES[made.kind])[0]
     start = first_rows(model, made, 0, latents, template)
     lesson = Lesson(WORD, latents, sayer(WORD, found, made), made, model, start, template)
+    lesson.probe()
     aside = [(0, time.perf_counter() - began, rows_of(lesson))]
     for pupil, _ in loop(model, [lesson]):
         if pupil.step in MARKS or pupil.done:

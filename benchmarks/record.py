@@ -59,6 +59,11 @@ def stored(name: str) -> dict[str, Any]:
     return json.loads(file.read_text("utf-8"))
 
 
+def figure(name: str, key: str) -> Any:
+    """One figure of another record, or None where that was not measured."""
+    return stored(name)["figures"].get(key) if (MEASURED / f"{name}.json").exists() else None
+
+
 def commit() -> str:
     """The commit of the working tree, with a + where files differ from it."""
     answers = [

@@ -223,6 +223,7 @@ def summary(found: list[tuple[str, int, Curve, Curve]], method: str) -> dict[str
         "t95_ratio_of_fidelity_alone": statistics.median(row["t95_ratio_of_fidelity_alone"] for row in rows),
         "reached_fidelity": statistics.mean(row["t95_ratio_of_fidelity_alone"] < float("inf") for row in rows),
         **{key: statistics.mean(row[key] for row in rows) for key in means},
+        "stop_within": record.figure("when_to_stop", "stop_within"),
         "curve": {which: mean_curve(found, place) for place, which in ((2, method), (3, "reference"))},
         "rows": rows,
     }

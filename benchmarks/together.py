@@ -98,6 +98,8 @@ def ours(
     pupils = {pair: lesson(model, pair, chosen, starts) for pair in pairs}
     whose = {pupil.word: pair for pair, pupil in pupils.items()}
     aside = {pair: [(0, 0.0, rows_of(pupil))] for pair, pupil in pupils.items()}
+    for pupil in pupils.values():
+        pupil.probe()
     for pupil, _ in loop(model, pupils.values()):
         pair = whose[pupil.word]
         if (pupil.step in marks or pupil.done) and aside[pair][-1][0] != pupil.step:

@@ -1,6 +1,6 @@
 """What helps and what does not: the defaults with one thing changed. `python -m benchmarks.tries [--only NAME,NAME] [--seeds 2]`
 
-Every development subject and the made style are learned in one batch for each try (a GPU needs about half a minute a try), and
+Every development subject and the made style are learned in one batch for each try (a core needs about half a minute a word), and
 drawn and judged at a few steps. Each try is kept as soon as it is measured, so the command may be stopped and typed again.
 """
 
@@ -27,7 +27,7 @@ from neologism.families import Model, open_model
 from neologism.initial import Start
 
 MARKS = (0, 20, 40, 80, 150, 300, 600, 1000)
-STYLED = ("fidelity", "prompt", "top1", "top5", "probe")
+FIGURES = ("fidelity", "prompt", "top1", "top5", "probe")
 Begun = Callable[[Model, Pair, dict[str, Any]], Start]
 
 
@@ -137,7 +137,7 @@ def tried(model: Model, name: str, pairs: Sequence[Pair], starts: Starts) -> dic
     spent = time.perf_counter() - began
     marks = {int(step) for step in asides[pairs[0]].steps}
     found = {mark: at(model, mark, pairs, asides) for mark in sorted(marks)}
-    means = {mark: {k: statistics.mean(q[k] for q in rows) for k in STYLED} for mark, rows in found.items()}
+    means = {mark: {k: statistics.mean(q[k] for q in rows) for k in FIGURES} for mark, rows in found.items()}
     return {
         "name": name,
         "means": means,
@@ -159,7 +159,12 @@ def at(model: Model, mark: int, pairs: Sequence[Pair], asides: Any) -> list[dict
 def measured(given: Any) -> dict[str, Any]:
     """Try what is asked for and was not tried yet; what was tried, each with its change from the defaults."""
     os.environ.setdefault("NEOLOGISM_CACHE", str(WORK / "cache"))
-    pairs = [(name, seed) for seed in range(given.seeds) for name in subjects()]
+    names = list(subjects())
+    pairs = [
+        (name, seed)
+        for seed in range(given.seeds)
+        for name in names[:: max(1, len(names) // given.words)][: given.words]
+    ]
     asked = [name for name in given.only.split(";") if name] or list(TRIES)
     model, starts = open_model("emoji", precision="fp32"), Starts()
     for name in asked:
@@ -183,6 +188,7 @@ def line(kept: dict[str, Any]) -> dict[str, Any]:
 def main() -> None:
     """Measure and record."""
     parser = record.options(__doc__ or "")
+    parser.add_argument("--words", type=int, default=25, help="so many of the subjects, evenly")
     parser.add_argument("--seeds", type=int, default=2, help="training seeds of every subject")
     given = parser.parse_args()
     record.told("tries", given, lambda: measured(given))
