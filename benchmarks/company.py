@@ -51,6 +51,21 @@ def seconds(model: Model, lessons: list[Lesson], together: int) -> float:
     return time.perf_counter() - began
 
 
+ARITHMETIC = ("addmm", "mm", "bmm", "matmul", "convolution", "mkldnn", "attention", "einsum")
+
+
+def profile(model: Model, together: int) -> dict[str, Any]:
+    """Where the time of five steps of so many words goes: the share of products and convolutions, and the five costliest operations."""
+    lessons = [lesson(model, number, 5) for number in range(together)]
+    with torch.profiler.profile() as seen:
+        seconds(model, lessons, together)
+    spent = {e.key: e.self_cpu_time_total for e in seen.key_averages() if e.key.startswith(("aten::", "mkldnn"))}
+    whole = sum(spent.values())
+    first = sorted(spent, key=lambda name: -spent[name])[:5]
+    heavy = sum(time for name, time in spent.items() if any(part in name for part in ARITHMETIC))
+    return {"arithmetic": heavy / whole, "costliest": {name: round(spent[name] / whole, 3) for name in first}}
+
+
 def measured(words: int, together: int, steps: int, precision: str) -> dict[str, Any]:
     """Seconds both ways, interleaved, and the worst cosine."""
     os.environ.setdefault("NEOLOGISM_CACHE", str(WORK / "cache"))
@@ -71,6 +86,7 @@ def measured(words: int, together: int, steps: int, precision: str) -> dict[str,
         "seconds_alone": alone,
         "speedup": alone / company,
         "words_per_hour": 3600 * words / company,
+        "profile": {str(n): profile(model, n) for n in (1, together)} if model.machine.device.type == "cpu" else {},
         "worst_cosine": worst_cosine(min(words, together)),
     }
 
