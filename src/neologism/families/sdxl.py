@@ -12,7 +12,7 @@ from diffusers import StableDiffusionXLPipeline  # pyright: ignore[reportPrivate
 from torch import Tensor, nn
 
 from neologism.device import Machine
-from neologism.families import pipelines, thrift
+from neologism.families import attention, pipelines, thrift
 from neologism.families.model import Conditioning, Encoder
 from neologism.framing import Frame
 from neologism.noise import DiscreteNoise, discrete_noise
@@ -157,6 +157,7 @@ def assembled(pipe: Any, name: str, machine: Machine) -> StableDiffusionXL:
     """The model of a pipeline's parts, frozen, on the machine."""
     pipelines.check_inputs(pipe, name)
     pipelines.frozen(pipe, machine, pipe.unet)
+    attention.suit(pipe.unet, [pipe.text_encoder, pipe.text_encoder_2], machine)
     encoders = (
         pipelines.clip_encoder("clip_l", pipe.tokenizer, pipe.text_encoder),
         pipelines.clip_encoder("clip_g", pipe.tokenizer_2, pipe.text_encoder_2),

@@ -12,7 +12,7 @@ from diffusers import StableDiffusionPipeline  # pyright: ignore[reportPrivateIm
 from torch import Tensor, nn
 
 from neologism.device import Machine
-from neologism.families import pipelines, thrift
+from neologism.families import attention, pipelines, thrift
 from neologism.families.model import Conditioning, Encoder
 from neologism.framing import Frame
 from neologism.noise import DiscreteNoise, discrete_noise
@@ -114,6 +114,7 @@ def assembled(pipe: Any, name: str, machine: Machine) -> StableDiffusion:
     """The model of a pipeline's parts, frozen, on the machine."""
     pipelines.check_inputs(pipe, name)
     pipelines.frozen(pipe, machine, pipe.unet)
+    attention.suit(pipe.unet, [pipe.text_encoder], machine)
     key = pipelines.KEYS.get(int(pipe.text_encoder.config.hidden_size), "text")
     encoder = pipelines.clip_encoder(key, pipe.tokenizer, pipe.text_encoder)
     return StableDiffusion(name, pipe, (encoder,), discrete_noise(pipe.scheduler), machine)
