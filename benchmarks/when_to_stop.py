@@ -15,16 +15,21 @@ from collections.abc import Sequence
 from typing import Any
 
 from benchmarks import record, together
-from benchmarks.asides import WORK, Asides, kept, load, subjects
-from benchmarks.time_to_quality import best_step, keep_point, points_file, points_of, yardstick
+from benchmarks.asides import WORK, Asides, kept, load, shown, subjects
+from benchmarks.quality import THINGS, Asked
+from benchmarks.time_to_quality import best_step, judge, keep_point, points_file, points_of
 from neologism.families import Model, open_model
 from neologism.recipe import recipe
+from neologism.scores import likeness
 from neologism.stopping import converged
+from neologism.vocabulary import taught
+from workshop.emoji.scenes import with_article
 
 STEPS, EVERY = 300, 20
 MARKS = range(0, STEPS + 1, EVERY)
 SETTINGS: dict[str, Any] = {"schedule": "constant", "steps": STEPS, "probe_every": EVERY}
 METHOD = "converged"
+PICTURES = 32
 
 
 def stop_of(asides: Asides) -> int:
@@ -39,15 +44,30 @@ def measure(model: Model, names: Sequence[str]) -> None:
     left = [(name, 0) for name in names if not kept(name, 0, METHOD).exists()]
     for pair, asides in together.ours(model, left, SETTINGS, {}, MARKS).items() if left else ():
         asides.save(kept(*pair, METHOD))
-    learned = {name: load(kept(name, 0, METHOD)) for name in names}
     for step in MARKS[1:]:
         missing = [name for name in names if str(step) not in points_of(points_file(name, 0, METHOD))]
-        jobs = [
-            together.Job(yardstick(model, n), learned[n].rows[step // EVERY], together.word_of((n, 0))) for n in missing
-        ]
-        for name, found in zip(missing, together.measured(model, jobs), strict=True):
-            keep_point(points_file(name, 0, METHOD), str(step), {"step": float(step), "seconds": 0.0} | found.as_dict())
-        print(f"step {step}: {len(jobs)} words", file=sys.stderr, flush=True)
+        for name, found in scored(model, missing, step).items():
+            keep_point(points_file(name, 0, METHOD), str(step), {"step": float(step), "fidelity": found})
+        print(f"step {step}: {len(missing)} words", file=sys.stderr, flush=True)
+
+
+def scored(model: Model, names: Sequence[str], step: int) -> dict[str, float]:
+    """The judge's mean cosine of what each word draws at a step to its unseen pictures, over many pictures: a word's curve is
+    so flat behind its bend that the mean of a few would find its best step anywhere."""
+    words = {together.word_of((name, 0)): name for name in names}
+    rows = {w: {model.encoders[0].key: load(kept(name, 0, METHOD)).rows[step // EVERY]} for w, name in words.items()}
+    styled = {name for name, kind in subjects().items() if kind == "style"}
+    wanted = [(w, asked(seed, name in styled)) for w, name in words.items() for seed in range(PICTURES)]
+    with taught(model, rows):
+        images = list(together.drawn(model, wanted))
+    parts = {name: images[n * PICTURES : (n + 1) * PICTURES] for n, name in enumerate(words.values())}
+    return {name: likeness(judge(), shots, shown(name, False)) for name, shots in parts.items()}
+
+
+def asked(seed: int, style: bool) -> Asked:
+    """One picture of a word itself, or of a known thing in its style."""
+    prompt = f"{with_article(THINGS[seed % len(THINGS)], 'a')} in the style of {{}}" if style else "a {}"
+    return Asked(prompt, seed, "", "")
 
 
 def compared() -> dict[str, Any]:

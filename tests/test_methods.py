@@ -247,7 +247,7 @@ def test_files_that_hold_no_weights_are_refused(tiny_base: Path, tmp_path: Path)
         choosing.opened(model, tmp_path / "bad")
     other = files.written({"unet.x": torch.zeros(1, 1)}, {"method": "magic"}, tmp_path / "m")
     with pytest.raises(
-        EmbeddingError, match="m is of the method 'magic'; dreambooth and lora can be used. Learn it again"
+        EmbeddingError, match="m is of the method 'magic'; dreambooth, lora and embedding can be used. Learn it again"
     ):
         choosing.opened(model, other)
     unfit = files.written(

@@ -89,6 +89,7 @@ def check_method(recipe: Recipe) -> None:
         raise ValueError(
             f"found like = {vague[0]!r}; method {method!r} needs the word of the pictures' class here; give like, such as dog"
         )
+    check_scope(recipe)
     if method == "inversion":
         return
     if len(recipe.words) > 1:
@@ -99,10 +100,25 @@ def check_method(recipe: Recipe) -> None:
         raise ValueError(
             f"method {method!r} learns weights, which must be whole and at hand; leave out quantised and streamed"
         )
-    if method == "dreambooth" and recipe.half_weights:
-        raise ValueError("method 'dreambooth' learns weights, which must not be rounded; leave out half_weights")
+    if method in ("dreambooth", "embedding") and recipe.half_weights:
+        raise ValueError(f"method {method!r} learns weights, which must not be rounded; leave out half_weights")
     if method == "dreambooth" and recipe.start_from:
         raise ValueError("method 'dreambooth' learns no vectors, so there is nothing to go on from; leave out from")
+
+
+OF_TEXT, OF_DENOISER = ("words", "table", "input", "encoder"), ("cross", "attention", "denoiser")
+SCOPES = {"embedding": OF_TEXT, "dreambooth": OF_DENOISER, "lora": OF_DENOISER}
+
+
+def check_scope(recipe: Recipe) -> None:
+    """Refuse a scope of another method.
+
+    Raises:
+        ValueError: with what is allowed.
+    """
+    known = SCOPES.get(recipe.method, ())
+    if recipe.scope and known and recipe.scope not in known:
+        raise ValueError(f"found scope {recipe.scope!r} with method {recipe.method!r}; {', '.join(known)} are allowed")
 
 
 def check_weights(recipe: Recipe) -> None:

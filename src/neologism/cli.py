@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from neologism import comparison, options, screen
+from neologism import comparison, options, screen, tuning
 from neologism.errors import NeologismError
 
 app = typer.Typer(
@@ -76,6 +76,7 @@ def generate(
     weights: Annotated[
         Path | None, typer.Option(help="File of weights that train --method dreambooth or lora wrote.")
     ] = None,
+    words: Annotated[Path | None, typer.Option(help="File of a domain's words that finetune wrote.")] = None,
     base: Annotated[str, typer.Option(help="The base model the words were learned on.")] = "emoji",
     number: Annotated[int, typer.Option("-n", "--number", min=1, help="How many pictures.")] = 4,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the first picture; the next has the next.")] = 0,
@@ -91,9 +92,9 @@ def generate(
     """Draw a prompt with learned words in it."""
     from neologism.gallery import draw_to_files
 
-    seeds = range(seed, seed + number)
+    seeds, others = range(seed, seed + number), [file for file in (weights, words) if file]
     files = draw_to_files(
-        prompt, word or [], base, seeds, steps, guidance, negative, device, out, screen.noting(console), weights
+        prompt, word or [], base, seeds, steps, guidance, negative, device, out, screen.noting(console), others
     )
     for file in files:
         console.print(f"[green]wrote[/] {file}", highlight=False, soft_wrap=True)
@@ -196,7 +197,7 @@ def transfer(
 
 @app.command(epilog="Example: neologism merge words/my-dog/difference.safetensors --out my-dog-model")
 def merge(
-    weights: Annotated[Path, typer.Argument(help="File of weights that train --method dreambooth or lora wrote.")],
+    weights: Annotated[Path, typer.Argument(help="File of weights that train or finetune wrote.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="The diffusers folder to write.")],
     base: Annotated[str, typer.Option(help="The base model they were learned on.")] = "emoji",
     as_json: Json = False,
@@ -259,6 +260,7 @@ def recipe(
         sys.stdout.write(chosen(name).read_text("utf-8") if name else written(Recipe()))
 
 
+app.command("finetune", epilog=tuning.EXAMPLE)(options.with_pairs(tuning.finetune))
 app.command("compare", epilog=comparison.EXAMPLE)(comparison.compare)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -27,7 +28,7 @@ def draw_to_files(
     device: str,
     out: Path,
     warn: Callable[[str], None],
-    weights: Path | None = None,
+    weights: Sequence[Path] = (),
 ) -> list[Path]:
     """Draw a prompt and write the pictures: into the folder `out`, or all into one sheet where `out` ends in .png."""
     if out.suffix and out.suffix.lower() != ".png":
@@ -35,9 +36,9 @@ def draw_to_files(
             f"--out {out} ends in {out.suffix}; pictures are written as .png, or into a folder. Give one of these."
         )
     embeddings = [load(word) for word in words]
-    spelled = files.read(weights)[1].get("word", "") if weights else ""
+    spelled = {word.lower() for file in weights for word in spelled_by(file)}
     for missing in untaught(prompt, embeddings):
-        if missing.lower() == spelled.lower():
+        if missing.lower() in spelled:
             continue
         warn(
             f"{missing} is in the prompt and in no word's file, so the model reads its letters; give its file by --word."
@@ -48,6 +49,13 @@ def draw_to_files(
         keep_image(images[0] if len(images) == 1 else contact_sheet([(prompt, images)]), out)
         return [out]
     return keep_all(images, [out / f"{slug(prompt)[:60]}-{seed}.png" for seed in seeds])
+
+
+def spelled_by(file: Path) -> list[str]:
+    """The words that a file of weights brings along."""
+    told = files.read(file)[1]
+    new: dict[str, list[str]] = json.loads(told.get("new", "{}"))
+    return [told.get("word", ""), *(word for words in new.values() for word in words)]
 
 
 def keep_all(images: Sequence[Image.Image], files: Sequence[Path]) -> list[Path]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -33,11 +34,11 @@ def generate(
     steps: int = 25,
     guidance: float = 5.0,
     negative: str = "",
-    weights: Path | None = None,
+    weights: Path | Sequence[Path] | None = None,
 ) -> list[Image.Image]:
     """One picture for every prompt and seed, prompt by prompt; each has its own generator, so it depends on no other.
 
-    `weights` is a file that the method dreambooth or lora wrote.
+    `weights` are files that the methods dreambooth, lora or embedding wrote.
 
     Raises:
         WordError: a prompt is too long, or steps or guidance make no picture.
@@ -53,7 +54,12 @@ def generate(
     wanted = [(prompt, seed) for prompt in asked for seed in seeds]
     drawn: list[Image.Image] = []
     most = min(AT_ONCE, opened.machine.limits.at_once or AT_ONCE)
-    with applied(opened, weights), taught(opened, embeddings), enough_memory(opened.machine.device):
+    files = [weights] if isinstance(weights, Path) else list(weights or ())
+    with contextlib.ExitStack() as undo:
+        for file in files:
+            undo.enter_context(applied(opened, file))
+        undo.enter_context(taught(opened, embeddings))
+        undo.enter_context(enough_memory(opened.machine.device))
         for first in range(0, len(wanted), most):
             told, chosen = zip(*wanted[first : first + most], strict=True)
             drawn += opened.draw(told, [negative] * len(told), chosen, steps, guidance)

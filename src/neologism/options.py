@@ -59,6 +59,21 @@ def with_recipe(command: Callable[..., None]) -> Callable[..., None]:
     return with_settings(of_one, [keyword("out", Annotated[Path | None, out], None), json_parameter()])
 
 
+OF_WORDS = (
+    "words", "like", "start_from", "kind", "method", "vectors", "encoders", "identifier", "text_encoder", "rank", "alpha", "targets",
+    "word_first", "class_pictures", "prior_weight", "captions", "templates", "drop_caption", "learning_rate", "norm", "preview_prompts",
+    "preview_every", "contrastive", "half_weights", "quantised", "streamed",
+)  # fmt: skip
+"""Settings that say nothing where no word is learned from pictures of one thing."""
+
+
+def with_pairs(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command (settings, out, as_json) an option for every setting of embedding fine-tuning."""
+    out = typer.Option("--out", "-o", help="The run folder; tuned/NAME where not given.")
+    own = [keyword("out", Annotated[Path | None, out], None), json_parameter()]
+    return with_settings(command, own, without=OF_WORDS)
+
+
 def with_manifest(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command (manifest, settings, out, together, as_json) an option for every setting that many words can share."""
 

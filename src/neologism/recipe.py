@@ -35,8 +35,9 @@ class Recipe(BaseModel):
     file lacks (such as FLUX's text encoders) from a diffusers folder, or another VAE from its folder."""
     kind: Literal["object", "style"] = "object"
     """What the pictures show: an object, or the style in which they are made."""
-    method: Literal["inversion", "dreambooth", "lora"] = "inversion"
-    """What learns: the word's own vectors; weights of the denoiser (DreamBooth); or low-rank adapters and the vectors (LoRA)."""
+    method: Literal["inversion", "dreambooth", "lora", "embedding"] = "inversion"
+    """What learns: the word's own vectors; weights of the denoiser (DreamBooth); low-rank adapters and the vectors (LoRA); or
+    what goes into the text encoder (`neologism finetune` alone, from captioned pictures)."""
     vectors: int = Field(default=1, ge=1, le=64)
     """How many vectors a word gets; more hold more detail and leave less room in the prompt."""
     encoders: Words = ()
@@ -46,8 +47,11 @@ class Recipe(BaseModel):
     # what learns beside the vectors, with dreambooth and lora
     identifier: str = "auto"
     """DreamBooth's rare token before the class word (`like`), such as "sks"; "auto" finds one in the tokenizer."""
-    scope: Literal["cross", "attention", "denoiser"] | None = None
-    """Which weights learn: cross-attention (what DreamBooth takes where not given), all attention (LoRA), or the whole denoiser."""
+    scope: Literal["cross", "attention", "denoiser", "words", "table", "input", "encoder"] | None = None
+    """Which weights learn: cross-attention (what DreamBooth takes where not given), all attention (LoRA), or the whole denoiser.
+    With finetune: rows of the domain's words, the whole table of tokens, the positions as well, or the whole text encoder."""
+    tuned: Words = ()
+    """finetune: the domain's words, found in its captions where none are given. One of several pieces becomes a token of its own."""
     text_encoder: bool = False
     """Let weights of the text encoders learn as well."""
     rank: int = Field(default=8, ge=1, le=1024)
@@ -59,7 +63,8 @@ class Recipe(BaseModel):
     word_first: float = Field(default=0.5, ge=0, lt=1)
     """Share of a LoRA's steps in which the vectors learn alone (pivotal tuning); then both learn."""
     weights_rate: float | None = Field(default=None, gt=0)
-    """Top learning rate of the weights; 5e-6 for dreambooth and 1e-4 for lora where not given."""
+    """Top learning rate of the weights; 5e-6 for dreambooth and 1e-4 for lora where not given. finetune counts it
+    as a share of a tensor's typical number: 0.05 for words, 0.02 for table and input, 0.002 for encoder."""
     class_pictures: int | None = Field(default=None, ge=0)
     """Pictures of the class word that the frozen base draws itself, to learn to keep (prior preservation); where not given 50
     for dreambooth and none for lora."""

@@ -31,6 +31,11 @@ class SplicedTable(nn.Module):
         """The frozen table [tokens, width], for those who ask its dtype or width."""
         return self.table.weight  # type: ignore[return-value]
 
+    @property
+    def end(self) -> int:
+        """The id behind the last new row."""
+        return self.first + sum(len(rows) for rows in self.rows)
+
     def forward(self, ids: Tensor) -> Tensor:
         """Rows [..., width] of ids [...]."""
         new = ids >= self.first
@@ -82,10 +87,8 @@ def spliced(encoder: Encoder, rows: Mapping[str, Tensor]) -> Generator[None]:
 
 
 def end_of(table: nn.Module) -> int:
-    """The first id behind a table, spliced or not."""
-    if isinstance(table, SplicedTable):
-        return table.first + sum(len(rows) for rows in table.rows)
-    return len(table.weight)  # type: ignore[arg-type]
+    """The first id behind a table, whatever rows were put behind it."""
+    return int(getattr(table, "end", 0)) or len(table.weight)  # type: ignore[arg-type]
 
 
 def check_word(word: str, model: Model) -> None:

@@ -3,6 +3,7 @@
 inversion   the word's own rows, and nothing else
 dreambooth  the denoiser's weights, by their differences from the base
 lora        low-rank adapters beside the attention's weights, and the word's rows with them
+text_side   rows of tokens, position embeddings or all of the text encoders (embedding fine-tuning)
 learner     weights that learn: optimizer, moving average, state
 identifier  a rare token that is no word
 """
