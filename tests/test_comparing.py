@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from neologism import comparing
-from neologism.comparing import Figures, Task, check_methods, compare, page, recommended, split
+from neologism.comparing import Course, Figures, Task, budgeted, check_methods, compare, split, within
 from neologism.errors import RecipeError
-from neologism.recipe import Recipe
+from neologism.events import Step
 from neologism.scores import open_judge
+from neologism.versus import page, recommended
 
 ONE = Figures(0.8, 0.3, 0.1, 0.0, 0.0, True, 800, 10.0, 1000)
 TWO = replace(ONE, fidelity=0.9, forgetting=0.2, unchanged=False, bytes=900_000)
@@ -33,14 +36,50 @@ def test_advice_follows_from_the_figures() -> None:
     )
 
 
-def test_the_page_has_a_row_and_pictures_for_each_method(tmp_path: Path) -> None:
-    text = page({"inversion": ONE, "dreambooth": TWO}, tmp_path).read_text()
-    assert "0.9000" in text and "dreambooth/sheet.png" in text and "Take dreambooth" in text
+def test_the_page_needs_nothing_beside_it_and_escapes_what_it_is_given(tmp_path: Path) -> None:
+    (tmp_path / "inversion").mkdir()
+    Image.new("RGB", (4, 4)).save(tmp_path / "inversion" / "sheet.png")
+    odd = replace(ONE, curve=((0.5, 0.9), (1.0, 0.8)))
+    text = page({"inversion": odd, "dreambooth": TWO, "<b>": ONE}, tmp_path).read_text()
+    assert "0.900" in text and "data:image/png;base64," in text and "Take dreambooth" in text
+    assert "<b>" not in text and "&lt;b&gt;" in text and 'points="280.0,' in text and "878.9 kB" in text
+    assert "http" not in text and text.count("alt=") == 1
+
+
+def test_a_budget_is_steps_or_seconds() -> None:
+    assert budgeted("500steps") == ({"steps": 500}, None) and budgeted("120s") == ({}, 120.0)
+    with pytest.raises(RecipeError, match="^budget: found '2 hours'; a number of steps or seconds is allowed, such as"):
+        budgeted("2 hours")
+
+
+def test_seconds_become_steps_once(tiny_base: Path, pictures: Path, tmp_path: Path) -> None:
+    plain = {"base": str(tiny_base), "batch": 2, "precision": "fp32", "device": "cpu"}
+    task = Task(pictures, [], "<disc>", "cat", plain, budget=3.0)
+    chosen = within(task, comparing.settings(task, "inversion"), tmp_path)
+    assert chosen["steps"] > comparing.TRIED and not (tmp_path / "trial").exists()
+    assert within(task, comparing.settings(task, "inversion"), tmp_path)["steps"] == chosen["steps"]
+
+
+def test_methods_a_recipe_a_run_and_a_file_are_compared(tiny_base: Path, pictures: Path, tmp_path: Path) -> None:
+    plain = {"base": str(tiny_base), "batch": 2, "precision": "fp32", "device": "cpu", "steps": 2, "class_pictures": 1}
+    task = Task(pictures, [Image.new("RGB", (32, 32))], "<disc>", "cat", plain)
+    (tmp_path / "other.toml").write_text("vectors = 2\n")
+    told = compare(task, ["inversion", "embedding"], open_judge(), tmp_path / "out", [tmp_path / "other.toml"])
+    found = {event[0]: event[1] for event in told if isinstance(event, tuple)}
+    assert list(found) == ["inversion", "embedding", "other"] and found["inversion"].unchanged
+    assert found["other"].bytes > found["inversion"].bytes and found["embedding"].class_drift > 0
+    shutil.copytree(tmp_path / "out" / "inversion", tmp_path / "run")
+    again = compare(task, [], open_judge(), tmp_path / "out", [tmp_path / "run", tmp_path / "run" / "word.safetensors"])
+    for name, figures in (event for event in again if isinstance(event, tuple)):
+        assert name == "run" and figures.fidelity == found["inversion"].fidelity
+    with pytest.raises(RecipeError, match="nothing is no recipe .* Name one of these by --of."):
+        list(compare(task, [], open_judge(), tmp_path / "out", [tmp_path / "nothing"]))
 
 
 def test_unknown_methods_and_classes_are_refused() -> None:
     with pytest.raises(
-        RecipeError, match="^methods: found magic; there are inversion, dreambooth, lora. Name some of these.$"
+        RecipeError,
+        match="^methods: found magic; there are inversion, embedding, dreambooth, lora. Name some of these.$",
     ):
         check_methods(["magic"], "dog")
     with pytest.raises(
@@ -50,16 +89,18 @@ def test_unknown_methods_and_classes_are_refused() -> None:
         check_methods(["lora"], "auto")
 
 
-def test_a_method_learns_at_the_rate_it_is_given(
-    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    seen: list[Recipe] = []
-    monkeypatch.setattr(comparing, "train", lambda chosen, _: seen.append(chosen) or iter(()))
+def test_a_method_learns_at_the_rate_it_is_given(pictures: Path) -> None:
     task = Task(pictures, [], "<disc>", "moon", {"steps": 2}, {"lora": 0.5})
-    for method in ("lora", "dreambooth"):
-        list(comparing.learned(task, method, tmp_path, [0]))
-    assert [one.weights_rate for one in seen] == [0.5, None]
-    assert [one.method for one in seen] == ["lora", "dreambooth"] and seen[0].steps == 2
+    chosen = [comparing.settings(task, method) for method in ("lora", "dreambooth")]
+    assert chosen[0]["weights_rate"] == 0.5 and "weights_rate" not in chosen[1]
+    assert [one["method"] for one in chosen] == ["lora", "dreambooth"] and chosen[0]["steps"] == 2
+
+
+def test_a_course_notes_what_the_curve_needs() -> None:
+    course = Course()
+    for step, probe in ((1, 2.0), (2, None), (4, 1.0)):
+        course.note(Step("<w>", step, 4, 1.0, 0.1, 1.0, 1.0, 1.0, (), probe, 0.0))
+    assert course.curve == ((0.25, 1.0), (1.0, 0.5)) and course.memory > 0
 
 
 @pytest.mark.slow

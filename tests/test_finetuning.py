@@ -86,9 +86,7 @@ def test_a_scope_learns_draws_merges_and_leaves_the_base_as_it_was(
     merge(end.file, str(tiny_base), tmp_path / "merged")
     from diffusers import StableDiffusionPipeline
 
-    pipe: Any = StableDiffusionPipeline.from_pretrained(
-        tmp_path / "merged", dtype=torch.float32, safety_checker=None
-    )
+    pipe: Any = StableDiffusionPipeline.from_pretrained(tmp_path / "merged", dtype=torch.float32, safety_checker=None)
     pipe.set_progress_bar_config(disable=True)
     drawn = pipe(
         "a cat and a zorblax", num_inference_steps=2, guidance_scale=5.0, generator=torch.Generator().manual_seed(0)

@@ -9,6 +9,8 @@ if TYPE_CHECKING:
     from neologism.recipe import Recipe
 
 Words = tuple[str, ...]
+CAPTIONS = "<captions>"
+"""What stands in the place of a word where captioned pictures of a domain are learned from; no prompt holds it."""
 
 
 def counted(things: Words, name: str) -> str:
@@ -85,7 +87,8 @@ def check_method(recipe: Recipe) -> None:
             "give one word, its class as like, and class_pictures"
         )
     vague = [like for like in recipe.like if like in ("auto", "normal", "uniform")]
-    if vague and recipe.words and (method == "dreambooth" or recipe.prior):
+    of_class = method == "dreambooth" or (method == "embedding" and recipe.words != (CAPTIONS,))
+    if vague and recipe.words and (of_class or recipe.prior):
         raise ValueError(
             f"found like = {vague[0]!r}; method {method!r} needs the word of the pictures' class here; give like, such as dog"
         )

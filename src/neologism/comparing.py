@@ -1,8 +1,10 @@
-"""The methods on the same pictures, held-out pictures, prompts and seeds, with the same number of steps."""
+"""Methods, recipes or files on the same pictures, held-out pictures, prompts and seeds, with equal budgets."""
 
 from __future__ import annotations
 
+import re
 import shutil
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -13,11 +15,13 @@ import torch
 from PIL import Image
 
 from neologism import formats, photos, run
+from neologism.cookbook import read
 from neologism.embedding import Embedding
-from neologism.errors import RecipeError
+from neologism.errors import EmbeddingError, RecipeError
 from neologism.events import Event, Finished, Step
 from neologism.families import Model, open_model
 from neologism.generation import generate
+from neologism.methods import choosing
 from neologism.recipe import recipe
 from neologism.scores import Judge, score
 from neologism.training import train
@@ -25,7 +29,16 @@ from neologism.training import train
 PROMPTS = ("a {} on a blue background", "a small {} on a green background", "a red {}", "a {}, black and white")
 GENERAL = ("a cat", "a house on a blue background", "a small red car", "a photo of a flower")
 SEEDS = (0, 1, 2, 3)
-METHODS = ("inversion", "dreambooth", "lora")
+TRIED = 6  # steps, to tell how long one takes
+METHODS = ("inversion", "embedding", "dreambooth", "lora")
+WEIGHTS = ("lora.safetensors", "difference.safetensors", "tuned.safetensors")
+TOGETHER = {
+    "inversion": "any number of words",
+    "embedding": "one thing for each class word",
+    "dreambooth": "one thing; files do not add up",
+    "lora": "a few; their weights add up and disturb one another",
+}
+"""How many learned things live together in one model."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +52,7 @@ class Figures:
         forgetting: mean distance that pictures of unrelated prompts have moved; class_drift: those of the class word.
         unchanged: whether pictures of unrelated prompts are the same bit for bit.
         bytes: what has to be kept. seconds: of the run. memory: the most bytes in use that were seen at a step.
+        steps: how many it took. curve: the probe's loss on the way, as a share of its first, by share of the steps.
     """
 
     fidelity: float
@@ -50,6 +64,8 @@ class Figures:
     bytes: int
     seconds: float
     memory: int
+    steps: int = 0
+    curve: tuple[tuple[float, float], ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """The figures by name."""
@@ -60,7 +76,8 @@ class Figures:
 class Task:
     """What the methods are compared on: pictures given, pictures held out, the word and its class, settings.
 
-    `rates` are the top learning rates of methods that learn weights, where they are not the usual ones.
+    `rates` are the top learning rates of methods that learn weights, where they are not the usual ones; `budget` is the seconds
+    that each may take instead of a number of steps.
     """
 
     given: Path
@@ -69,16 +86,39 @@ class Task:
     like: str
     settings: Mapping[str, Any]
     rates: Mapping[str, float] = field(default_factory=dict[str, float])
+    budget: float | None = None
 
 
-def check_methods(methods: Sequence[str], like: str) -> None:
-    """Refuse methods that there are not, and a class that is no word.
+@dataclass
+class Course:
+    """What is noted while a method learns: the most bytes in use, the probes, and the end."""
+
+    memory: int = 0
+    probes: list[tuple[int, float]] = field(default_factory=list[tuple[int, float]])
+    ended: Finished | None = None
+
+    def note(self, event: Event) -> None:
+        """Take notice of an event."""
+        if isinstance(event, Step):
+            self.memory = max(self.memory, in_use())
+            self.probes += [(event.step, event.probe)] if event.probe is not None else []
+        self.ended = event if isinstance(event, Finished) else self.ended
+
+    @property
+    def curve(self) -> tuple[tuple[float, float], ...]:
+        """The probes as shares."""
+        steps, first = max((s for s, _ in self.probes), default=1), self.probes[0][1] if self.probes else 1.0
+        return tuple((step / steps, loss / first) for step, loss in self.probes)
+
+
+def check_methods(methods: Sequence[str], like: str, others: bool = False) -> None:
+    """Refuse methods that there are not, none of anything to compare, and a class that is no word.
 
     Raises:
         RecipeError: with what there is.
     """
     unknown = [name for name in methods if name not in METHODS]
-    if unknown or not methods:
+    if unknown or not (methods or others):
         raise RecipeError(
             f"methods: found {', '.join(unknown) or 'none'}; there are {', '.join(METHODS)}. Name some of these."
         )
@@ -86,6 +126,18 @@ def check_methods(methods: Sequence[str], like: str) -> None:
         raise RecipeError(
             f"like: found {like!r}; a comparison needs the word of the pictures' class, such as dog. Give --like."
         )
+
+
+def budgeted(text: str) -> tuple[dict[str, int], float | None]:
+    """A budget such as "500steps" as a setting, or "120s" as seconds.
+
+    Raises:
+        RecipeError: it is neither.
+    """
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(steps|step|s)", text.strip())
+    if not found or float(found[1]) < 1:
+        raise RecipeError(f"budget: found {text!r}; a number of steps or seconds is allowed, such as 500steps or 120s.")
+    return ({}, float(found[1])) if found[2] == "s" else ({"steps": int(float(found[1]))}, None)
 
 
 def split(source: Path, out: Path) -> tuple[Path, list[Image.Image]]:
@@ -110,15 +162,31 @@ def opened(file: Path) -> Image.Image:
         return image.convert("RGB")
 
 
-def learned(task: Task, method: str, out: Path, peak: list[int]) -> Iterator[Event]:
-    """The method's run; `peak` gets the most bytes in use."""
+def settings(task: Task, method: str, recipe_file: Path | None = None) -> dict[str, Any]:
+    """The settings of one run."""
     given = {"pictures": str(task.given), "words": task.word, "like": task.like, "method": method}
-    plain = {"preview_prompts": ("a {}",)} | dict(task.settings)
+    plain = {"preview_prompts": ("a {}",)} | dict(task.settings) | (read(recipe_file) if recipe_file else {})
     plain |= {"weights_rate": task.rates[method]} if method in task.rates else {}
-    for event in train(recipe(**plain | given), out):
-        if isinstance(event, Step):
-            peak[0] = max(peak[0], in_use())
-        yield event
+    return plain | (given if not recipe_file else given | {"method": plain.get("method", method)})
+
+
+def within(task: Task, chosen: dict[str, Any], out: Path) -> dict[str, Any]:
+    """The settings with as many steps as fit into the task's seconds, told from a few steps in a folder of their own; kept."""
+    if task.budget is None:
+        return chosen
+    file = out / "steps.txt"
+    if not file.exists():
+        shutil.rmtree(out / "trial", ignore_errors=True)
+        began, times = time.monotonic(), list[float]()
+        for event in train(
+            recipe(**chosen | {"steps": TRIED, "preview_prompts": (), "probe_every": TRIED}), out / "trial"
+        ):
+            times += [time.monotonic()] if isinstance(event, Step) else []
+        pace = (times[-1] - times[0]) / (len(times) - 1)
+        setup = times[0] - began - pace
+        run.write_whole(file, str(max(TRIED, round((task.budget - setup) / pace))).encode())
+        shutil.rmtree(out / "trial", ignore_errors=True)
+    return chosen | {"steps": int(file.read_text("utf-8"))}
 
 
 def in_use() -> int:
@@ -128,11 +196,11 @@ def in_use() -> int:
     return int(psutil.Process().memory_info().rss)
 
 
-def figures(model: Model, judge: Judge, task: Task, ended: Finished, memory: int) -> Figures:
-    """What a finished run came to."""
-    files = [ended.file, *ended.more]
-    weights = next((file for file in files if file.name in ("lora.safetensors", "difference.safetensors")), None)
-    words: list[Embedding] = [formats.load(ended.file)] if ended.embedding else []
+def figures(model: Model, judge: Judge, task: Task, files: Sequence[Path], seconds: float, course: Course) -> Figures:
+    """What these files draw, and what they came to."""
+    weights = [file for file in files if file.name in WEIGHTS or (file.suffix == ".safetensors" and is_weights(file))]
+    others = [file for file in files if file not in weights and file.name != "lora-kohya.safetensors"]
+    words: list[Embedding] = [formats.load(file) for file in others]
 
     def drawn(prompts: Sequence[str], with_it: bool = True) -> list[Image.Image]:
         return generate(model, prompts, words if with_it else [], SEEDS, weights=weights if with_it else None)
@@ -144,9 +212,21 @@ def figures(model: Model, judge: Judge, task: Task, ended: Finished, memory: int
     general = [drawn(GENERAL, with_it) for with_it in (False, True)]
     classes = [drawn([f"a {task.like}"], with_it) for with_it in (False, True)]
     same = all(a.tobytes() == b.tobytes() for a, b in zip(*general, strict=True))
-    kept = sum(file.stat().st_size for file in files if file.name != "lora-kohya.safetensors")
+    kept = sum(file.stat().st_size for file in [*weights, *others])
     moved, drift = moved_by(judge, *general), moved_by(judge, *classes)
-    return Figures(own.subject, obeyed, own.diversity, moved, drift, same, kept, ended.seconds, memory)
+    steps = course.ended.step if course.ended else 0
+    return Figures(
+        own.subject, obeyed, own.diversity, moved, drift, same, kept, seconds, course.memory, steps, course.curve
+    )
+
+
+def is_weights(file: Path) -> bool:
+    """Whether a file holds weights rather than a word."""
+    try:
+        choosing.files.read(file)
+    except EmbeddingError:
+        return False
+    return True
 
 
 def moved_by(judge: Judge, before: Sequence[Image.Image], after: Sequence[Image.Image]) -> float:
@@ -154,59 +234,53 @@ def moved_by(judge: Judge, before: Sequence[Image.Image], after: Sequence[Image.
     return float((1 - (judge.pictures(before) * judge.pictures(after)).sum(1)).mean().clamp_min(0))
 
 
-def compare(task: Task, methods: Sequence[str], judge: Judge, out: Path) -> Iterator[Event | tuple[str, Figures]]:
-    """Every event of every method's run, and each method's figures when it is done. The same call again goes on.
+def compare(
+    task: Task, methods: Sequence[str], judge: Judge, out: Path, others: Sequence[Path] = ()
+) -> Iterator[Event | tuple[str, Figures]]:
+    """Every event of every method's run, and each method's figures when it is done; then those of other recipes (.toml), run
+    folders and files of words or weights. The same call again goes on.
 
     Raises:
         NeologismError: as for `training.train`.
     """
-    check_methods(methods, task.like)
-    for method in methods:
-        peak = [0]
-        ended: Finished | None = None
-        for event in learned(task, method, out / method, peak):
-            ended = event if isinstance(event, Finished) else ended
+    check_methods(methods, task.like, bool(others))
+    base = str(task.settings.get("base", "emoji"))
+    model = open_model(base, str(task.settings.get("device", "auto")), "fp32")
+    for name, method, file in [
+        *((m, m, None) for m in methods),
+        *((named(other), "inversion", other) for other in others),
+    ]:
+        course, began = Course(), time.monotonic()
+        if file is not None and file.suffix != ".toml":
+            yield name, figures(model, judge, task, files_of(file), 0.0, course)
+            continue
+        chosen = within(task, settings(task, method, file), out / name)
+        for event in train(recipe(**chosen), out / name):
+            course.note(event)
             yield event
-        if ended:
-            model = open_model(
-                str(task.settings.get("base", "emoji")), str(task.settings.get("device", "auto")), "fp32"
-            )
-            yield method, figures(model, judge, task, ended, peak[0])
+        if course.ended:
+            files = [course.ended.file, *course.ended.more]
+            yield name, figures(model, judge, task, files, min(course.ended.seconds, time.monotonic() - began), course)
 
 
-def recommended(found: Mapping[str, Figures]) -> str:
-    """Advice that follows from the figures alone."""
-    truest = max(found, key=lambda name: found[name].fidelity)
-    obedient = max(found, key=lambda name: found[name].prompt)
-    smallest = min(found, key=lambda name: found[name].bytes)
-    gentle = min(found, key=lambda name: (not found[name].unchanged, found[name].forgetting + found[name].class_drift))
-    return (
-        f"Truest to the pictures: {truest} ({found[truest].fidelity:.3f}). Truest to prompts: {obedient} "
-        f"({found[obedient].prompt:.3f}). Forgets least: {gentle}. Smallest: {smallest} ({found[smallest].bytes:,} bytes). "
-        + (
-            f"Take {truest}."
-            if truest == gentle
-            else f"Take {truest} for this thing alone, {gentle} where the rest must stay."
-        )
+def named(other: Path) -> str:
+    """What a recipe, run or file is called on the page."""
+    return other.parent.name if other.name in (*WEIGHTS, "word.safetensors") else other.stem
+
+
+def files_of(other: Path) -> list[Path]:
+    """The files of a run folder, or the file itself.
+
+    Raises:
+        RecipeError: there is none.
+    """
+    found = (
+        [f for f in (other / "word.safetensors", *(other / name for name in WEIGHTS)) if f.exists()]
+        if other.is_dir()
+        else [other]
     )
-
-
-def page(found: Mapping[str, Figures], out: Path) -> Path:
-    """index.html: the table, each method's pictures, and the advice."""
-    from jinja2 import Environment
-
-    template = Environment(autoescape=True).from_string(PAGE)
-    rows = {name: one.as_dict() for name, one in found.items()}
-    text = template.render(rows=rows, names=list(Figures.__dataclass_fields__), advice=recommended(found))
-    run.write_whole(out / "index.html", text.encode())
-    return out / "index.html"
-
-
-PAGE = """<!doctype html><meta charset="utf-8"><title>Methods compared</title>
-<style>body{font-family:sans-serif;margin:2em}td,th{padding:.3em .8em;text-align:right}img{max-width:100%}</style>
-<h1>Methods compared</h1><p>{{ advice }}</p>
-<table><tr><th></th>{% for name in names %}<th>{{ name }}</th>{% endfor %}</tr>
-{% for method, row in rows.items() %}<tr><th>{{ method }}</th>{% for name in names %}
-<td>{{ "%.4f"|format(row[name]) if row[name] is float else row[name] }}</td>{% endfor %}</tr>{% endfor %}</table>
-{% for method in rows %}<h2>{{ method }}</h2><img alt="{{ method }}" src="{{ method }}/sheet.png">{% endfor %}
-"""
+    if not found or not found[0].exists():
+        raise RecipeError(
+            f"{other} is no recipe (.toml), finished run or file of a word or weights. Name one of these by --of."
+        )
+    return found

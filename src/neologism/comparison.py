@@ -25,8 +25,16 @@ def compare(
     pictures: Annotated[Path, typer.Argument(help="Folder of pictures; a quarter is held out to compare with.")],
     word: Annotated[str, typer.Option(help="The new word, such as <my-dog>.")],
     like: Annotated[str, typer.Option(help="The word of the pictures' class, such as dog.")],
-    methods: Annotated[str, typer.Option(help="Which, separated by commas.")] = "inversion,dreambooth,lora",
-    steps: Annotated[int, typer.Option(min=1, help="Steps that each method gets.")] = 150,
+    methods: Annotated[
+        str | None, typer.Option(help="Which, separated by commas; all four where nothing else is compared.")
+    ] = None,
+    of: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--of", help="Also a recipe (.toml), a finished run, or a file of a word or weights; may be repeated."
+        ),
+    ] = None,
+    budget: Annotated[str, typer.Option(help="What each gets: 500steps, or 120s.")] = "150steps",
     dreambooth_rate: Annotated[float | None, typer.Option(min=0, help="DreamBooth's top learning rate.")] = None,
     lora_rate: Annotated[float | None, typer.Option(min=0, help="The LoRA's top learning rate.")] = None,
     base: Annotated[str, typer.Option(help="The base model.")] = "emoji",
@@ -35,18 +43,20 @@ def compare(
     as_json: Annotated[bool, typer.Option("--json", help="Print facts as one JSON object on the last line.")] = False,
 ) -> None:
     """Compare the methods on the same pictures, held-out pictures, prompts and seeds. Type the same again to go on."""
-    from neologism import comparing
+    from neologism import comparing, versus
     from neologism.scores import EMOJI_JUDGE, open_judge
 
-    names = [name.strip() for name in methods.split(",") if name.strip()]
-    comparing.check_methods(names, like)
+    asked = (methods or ("" if of else ",".join(comparing.METHODS))).split(",")
+    names = [name.strip() for name in asked if name.strip()]
+    comparing.check_methods(names, like, bool(of))
+    steps, seconds = comparing.budgeted(budget)
     given, unseen = comparing.split(pictures, out)
     rates = {name: rate for name, rate in (("dreambooth", dreambooth_rate), ("lora", lora_rate)) if rate}
-    task = comparing.Task(given, unseen, word, like, {"steps": steps, "base": base}, rates)
+    task = comparing.Task(given, unseen, word, like, {"base": base} | steps, rates, seconds)
     console, found = Console(stderr=True), dict[str, comparing.Figures]()
 
     def told() -> Iterator[Event]:
-        for event in comparing.compare(task, names, open_judge(judge or EMOJI_JUDGE), out):
+        for event in comparing.compare(task, names, open_judge(judge or EMOJI_JUDGE), out, of or []):
             if isinstance(event, tuple):
                 found[event[0]] = event[1]
             else:
@@ -54,8 +64,8 @@ def compare(
 
     screen.follow(told(), console)
     shown(found, console)
-    file = comparing.page(found, out)
-    console.print(f"{comparing.recommended(found)}\n[green]wrote[/] {file}", highlight=False, soft_wrap=True)
+    file = versus.page(found, out)
+    console.print(f"{versus.recommended(found)}\n[green]wrote[/] {file}", highlight=False, soft_wrap=True)
     if as_json:
         facts: dict[str, Any] = {name: one.as_dict() for name, one in found.items()}
         sys.stdout.write(json.dumps(facts | {"page": str(file)}) + "\n")

@@ -13,6 +13,7 @@ from PIL import Image
 from torch.nn import functional as F
 
 from neologism import batches, domain, objective, pairs, photos, run, training, verifying
+from neologism.allowed import CAPTIONS
 from neologism.batches import Batch
 from neologism.contact import contact_sheet
 from neologism.device import enough_memory
@@ -31,7 +32,7 @@ from neologism.prior import drawn
 from neologism.recipe import Recipe
 from neologism.training import Course
 
-NAME = "<captions>"  # what stands in the place of a word in events and checkpoints; it is in no prompt
+NAME = CAPTIONS
 SHOWN, EACH = 4, 2  # held-out pictures on the sheet; pictures drawn for each general prompt
 
 
@@ -146,8 +147,8 @@ def tuned(course: Course, lesson: Lesson, stuff: Material) -> Iterator[Event]:
     files = lesson.method.save(lesson.learner.mean, NAME, None, course.out)
     run.keep_image(sheet(course, lesson, stuff), course.out / "sheet.png")
     facts = {
-        "held out": f"{before[0]:.4f} -> {after[0]:.4f}",
-        "general": f"{before[1]:.4f} -> {after[1]:.4f}",
+        "held out": f"{before[0]:.5f} -> {after[0]:.5f}",
+        "general": f"{before[1]:.5f} -> {after[1]:.5f}",
         "context": f"{1 - float(cosines.mean()):.5f}",
     }
     run.write_whole(course.out / "moved.json", json.dumps(moved(lesson), indent=1).encode())

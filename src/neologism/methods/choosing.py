@@ -8,6 +8,7 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
+from neologism.allowed import CAPTIONS
 from neologism.errors import EmbeddingError, ModelError
 from neologism.families.model import Model
 from neologism.methods import Method, dreambooth, files, lora, text_side
@@ -34,7 +35,9 @@ def method(model: Model, recipe: Recipe, like: str, said: Sequence[str]) -> Meth
         chosen = lora.targets(model, recipe.scope or "attention", recipe.targets, recipe.text_encoder)
         return lora.Adapters(model, chosen, recipe.rank, recipe.alpha or recipe.rank, recipe.seed % 2**63)
     if recipe.method == "embedding":
-        return text_side.begun(model, recipe.scope or "words", recipe.tuned)
+        # Of one thing's pictures it is the class word that learns to mean them.
+        spelled = "" if recipe.words == (CAPTIONS,) else like
+        return text_side.begun(model, recipe.scope or "words", recipe.tuned or tuple(spelled.split()), spelled)
     return Inversion()
 
 

@@ -69,13 +69,15 @@ class Tuned:
 class TextSide:
     """Differences of tokens' rows ("KEY.rows"), new words' rows ("KEY.new") and other tensors ("PART.NAME") from the base's.
 
-    Each is counted in its tensor's own typical number (root mean square), so that one learning rate suits all of them.
+    Each is counted in its tensor's own typical number (root mean square), so that one learning rate suits all of them. `spelled`
+    is the known word that a new one stands for, "" where captions are learned from.
     """
 
-    spelled = ""
-
-    def __init__(self, model: Model, scope: str, tuned: Mapping[str, Tuned], starts: Mapping[str, Tensor]):
-        self.model, self.scope, self.tuned, self.starts, self.inside = model, scope, tuned, starts, 0
+    def __init__(
+        self, model: Model, scope: str, tuned: Mapping[str, Tuned], starts: Mapping[str, Tensor], spelled: str = ""
+    ):
+        self.model, self.scope, self.tuned, self.starts, self.spelled = model, scope, tuned, starts, spelled
+        self.inside = 0
         self.units = {e.key: typical(e.known_rows()) for e in model.encoders}
         device, encoders = model.machine.device, {e.key: e for e in model.encoders}
         self.weights: dict[str, nn.Parameter] = {}
@@ -194,7 +196,7 @@ def beside_the_table(model: Model, scope: str) -> list[tuple[str, Tensor]]:
     return found
 
 
-def begun(model: Model, scope: str, words: Sequence[str]) -> TextSide:
+def begun(model: Model, scope: str, words: Sequence[str], spelled: str = "") -> TextSide:
     """Fine-tuning at its start: every difference is zero, and a new word is the mean of the pieces it was written with."""
     tuned: dict[str, Tuned] = {}
     starts: dict[str, Tensor] = {}
@@ -205,7 +207,7 @@ def begun(model: Model, scope: str, words: Sequence[str]) -> TextSide:
         known = sorted({ids[0] for ids in pieces.values() if len(ids) == 1})
         every = range(len(encoder.known_rows())) if scope != "words" else known
         tuned[encoder.key] = Tuned(tuple(every), new)
-    return TextSide(model, scope, tuned, starts)
+    return TextSide(model, scope, tuned, starts, spelled)
 
 
 def loaded(model: Model, tensors: Mapping[str, Tensor], told: Mapping[str, str]) -> TextSide:
@@ -218,7 +220,7 @@ def loaded(model: Model, tensors: Mapping[str, Tensor], told: Mapping[str, str])
         for e in model.encoders
     }
     starts = {f"{k}.{w}": tensors[f"{k}.new"][n : n + 1] for k, words in new.items() for n, w in enumerate(words)}
-    made = TextSide(model, told["scope"], tuned, starts)
+    made = TextSide(model, told["scope"], tuned, starts, told.get("spelled", ""))
     with torch.no_grad():
         for name, weight in made.weights.items():
             if not name.endswith(".new"):  # whose starts are the learned rows
