@@ -92,10 +92,10 @@ def measured(words: int, together: int, steps: int, precision: str) -> dict[str,
 
 
 def worst_cosine(words: int, steps: int = 200) -> float:
-    """The lowest cosine between words learned together and alone, after 200 steps in float32 (at most 3 words are tried)."""
+    """The lowest cosine between words learned together and alone, after 200 steps in float32 (at most 2 words are tried)."""
     model = open_model("emoji", precision="fp32")
-    alone = [lesson(model, n, steps) for n in range(min(words, 3))]
-    company = [lesson(model, n, steps) for n in range(min(words, 3))]
+    alone = [lesson(model, n, steps) for n in range(min(words, 2))]
+    company = [lesson(model, n, steps) for n in range(min(words, 2))]
     seconds(model, company, len(company))
     for one in alone:
         seconds(model, [one], 1)
