@@ -44,7 +44,8 @@ def method(model: Model, recipe: Recipe, like: str, said: Sequence[str]) -> Meth
 def weights_rate(recipe: Recipe) -> float:
     """The top learning rate of the recipe's weights."""
     if recipe.method == "embedding":
-        return recipe.weights_rate or SHARES[recipe.scope or "words"]
+        one_thing = recipe.words != (CAPTIONS,) and recipe.scope in (None, "words")
+        return recipe.weights_rate or (recipe.learning_rate if one_thing else SHARES[recipe.scope or "words"])
     return recipe.weights_rate or RATES.get(recipe.method, 0.0)
 
 
