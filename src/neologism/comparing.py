@@ -198,8 +198,9 @@ def in_use() -> int:
 
 def figures(model: Model, judge: Judge, task: Task, files: Sequence[Path], seconds: float, course: Course) -> Figures:
     """What these files draw, and what they came to."""
-    weights = [file for file in files if file.name in WEIGHTS or (file.suffix == ".safetensors" and is_weights(file))]
-    others = [file for file in files if file not in weights and file.name != "lora-kohya.safetensors"]
+    own_use = [file for file in files if file.name != "lora-kohya.safetensors"]  # which is for other tools
+    weights = [file for file in own_use if file.name in WEIGHTS or is_weights(file)]
+    others = [file for file in own_use if file not in weights]
     words: list[Embedding] = [formats.load(file) for file in others]
 
     def drawn(prompts: Sequence[str], with_it: bool = True) -> list[Image.Image]:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from neologism import captions, formats, initial, lessons, memory, photos, run, verifying
+from neologism import captions, formats, initial, lessons, memory, photos, report, run, verifying
 from neologism.contact import contact_sheet
 from neologism.device import Limits, enough_memory
 from neologism.errors import RunError
@@ -111,9 +111,15 @@ def journey(model: Model, recipe: Recipe, out: Path, sets: list[Gathered]) -> It
     for event in told:
         course.journal.tell(event)
     yield from told[shown:]
+    ended: list[Finished] = []
     for event in learned(course, made, [found.photos for found in sets]):
         course.journal.tell(event)
-        yield event
+        if isinstance(event, Finished):
+            ended.append(event)  # told once their pages are there
+        else:
+            yield event
+    report.report(out)
+    yield from ended
 
 
 def warnings(model: Model, word: str, found: Gathered, recipe: Recipe) -> list[Warned]:
