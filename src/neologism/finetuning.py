@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from torch.nn import functional as F
 
-from neologism import batches, domain, objective, pairs, photos, run, training, verifying
+from neologism import batches, domain, objective, pairs, photos, report, run, training, verifying
 from neologism.allowed import CAPTIONS
 from neologism.batches import Batch
 from neologism.contact import contact_sheet
@@ -98,6 +98,8 @@ def journey(model: Model, recipe: Recipe, out: Path, found: pairs.Pairs) -> Iter
     told = [training.opening(model), *noted(recipe, found), Cached(NAME, len(found.given), latents.found), *damaged]
     for event in [*told, Started(NAME, "the base", lesson.step), *tuned(course, lesson, stuff)]:
         course.journal.tell(event)
+        if isinstance(event, Finished):
+            report.report(out)
         yield event
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from neologism import formats, photos, run, verifying
+from neologism import formats, photos, report, run, verifying
 from neologism.device import enough_memory
 from neologism.errors import NeologismError, RecipeError
 from neologism.events import Event, Failed, Finished, Step
@@ -47,6 +47,8 @@ class Pupil:
     def told(self, event: Event) -> Event:
         """The event, journalled."""
         self.course.journal.tell(event)
+        if isinstance(event, Finished):
+            report.report(self.course.out)
         return event
 
 

@@ -168,6 +168,9 @@ def show_finished(event: Finished, console: Console) -> None:
     made = [("word" if event.embedding else "weights", event.file), *(("weights", file) for file in event.more)]
     for name, path in (*made, ("pictures", event.sheet)):
         console.print(f"  {name:9} {path}", highlight=False, soft_wrap=True)
+    page = event.file.parent / "report.html"
+    if page.exists():
+        console.print(f"  {'report':9} {page}", highlight=False, soft_wrap=True)
     quoted = f"'a {event.word} on a blue background'"
     weights = ([] if event.embedding else [event.file]) + list(event.more[:1])
     files = (f" --word {event.file}" if event.embedding else "") + "".join(f" --weights {file}" for file in weights)
