@@ -200,8 +200,6 @@ def told(found: dict[str, float]) -> str:
     if found.get("memorised", 0.0) > 0.1:
         texts.append("It is much nearer to what it learned from than to the others: it knows those pictures by heart.")
     texts.append(
-        "Nothing else changed."
-        if found["forgetting"] == 0
-        else "Other prompts' pictures changed: please report this."
+        "Nothing else changed." if found["forgetting"] == 0 else "Other prompts' pictures changed: please report this."
     )
     return " ".join(texts)

@@ -111,15 +111,11 @@ def journey(model: Model, recipe: Recipe, out: Path, sets: list[Gathered]) -> It
     for event in told:
         course.journal.tell(event)
     yield from told[shown:]
-    ended: list[Finished] = []
     for event in learned(course, made, [found.photos for found in sets]):
         course.journal.tell(event)
         if isinstance(event, Finished):
-            ended.append(event)  # told once their pages are there
-        else:
-            yield event
-    report.report(out)
-    yield from ended
+            report.report(out)
+        yield event
 
 
 def warnings(model: Model, word: str, found: Gathered, recipe: Recipe) -> list[Warned]:
