@@ -233,6 +233,19 @@ def test_targets_that_are_not_there_are_refused(tiny_base: Path) -> None:
     assert only and all(name.endswith("attn2.to_v") for name in only)
 
 
+def test_a_class_word_that_learned_a_thing_is_what_the_word_draws(
+    tiny_base: Path, pictures: Path, tmp_path: Path
+) -> None:
+    made = settings(tiny_base, pictures, "inversion", method="embedding", learning_rate=5.0)
+    end = finished(list(train(made, tmp_path / "run")))
+    model = open_model(str(tiny_base), "cpu", "fp32")
+    drawn = [
+        generate(model, p, steps=2, weights=w)[0].tobytes()
+        for p, w in (("a <disc>", end.file), ("a cat", end.file), ("a cat", None))
+    ]
+    assert drawn[0] == drawn[1] != drawn[2]
+
+
 def test_files_that_hold_no_weights_are_refused(tiny_base: Path, tmp_path: Path) -> None:
     model = open_model(str(tiny_base), "cpu", "fp32")
     with pytest.raises(

@@ -171,6 +171,7 @@ class TextSide:
         return tensors, {
             "method": "embedding",
             "scope": self.scope,
+            "spelled": self.spelled,
             "tokens": json.dumps(tokens),
             "new": json.dumps(new),
         }
