@@ -236,7 +236,8 @@ def test_targets_that_are_not_there_are_refused(tiny_base: Path) -> None:
 def test_a_class_word_that_learned_a_thing_is_what_the_word_draws(
     tiny_base: Path, pictures: Path, tmp_path: Path
 ) -> None:
-    made = settings(tiny_base, pictures, "inversion", method="embedding", learning_rate=5.0)
+    plain = {"pictures": str(pictures), "words": "<disc>", "base": str(tiny_base), "method": "embedding"}
+    made = recipe(**plain | SHORT | {"learning_rate": 5.0})
     end = finished(list(train(made, tmp_path / "run")))
     model = open_model(str(tiny_base), "cpu", "fp32")
     drawn = [
