@@ -8,14 +8,19 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save_file
+from transformers import CLIPVisionConfig, CLIPVisionModel, Dinov2Config, Dinov2Model
 
-from neologism.additions import Additions, added, contrast, distances
-from neologism.batches import Batch
+from neologism.additions import Additions, added, contrast, distances, perceptual
+from neologism.batches import Batch, draw
 from neologism.errors import ModelError, RecipeError
 from neologism.events import Step
 from neologism.families import EMOJI, Model, open_model
-from neologism.features import features
+from neologism.features import features, vgg
+from neologism.formats import load
+from neologism.latents import cached
 from neologism.noise import DiscreteNoise, FlowNoise
+from neologism.photos import gather
 from neologism.recipe import recipe
 from neologism.training import train
 from tests.test_methods import settings
@@ -153,7 +158,7 @@ def test_following_the_perceptual_gradient_lowers_it(network: str) -> None:
     assert told[-1] < told[0]
 
 
-@pytest.mark.parametrize("method", ["inversion", "dreambooth", "lora"])
+@pytest.mark.parametrize("method", ["inversion", "embedding", "dreambooth", "lora"])
 def test_every_method_learns_with_every_addition(method: str, tiny_base: Path, pictures: Path, tmp_path: Path) -> None:
     more = {"pixel": 1.0, "perceptual": 0.5, "contrastive": 0.1, "class_pictures": 2, "preview_prompts": ()}
     chosen = settings(tiny_base, pictures, method, steps=3, times=(0.0, 0.5), **more)
@@ -169,6 +174,104 @@ def test_a_folder_of_no_vision_model_is_refused(tmp_path: Path) -> None:
         match="^features: .* holds no vision model that can be used .*Give the folder of a CLIP or DINOv2 model",
     ):
         features(torch.zeros(1, 3, 8, 8), str(tmp_path))
+
+
+def network(kind: str, folder: Path) -> str:
+    """A tiny frozen network of a kind, as its users have it on disk."""
+    torch.manual_seed(0)
+    small = {"hidden_size": 16, "num_hidden_layers": 3, "num_attention_heads": 2, "image_size": 28, "patch_size": 7}
+    if kind == "vgg":
+        save_file(vgg_state(), folder / "vgg16.safetensors")
+        return str(folder / "vgg16.safetensors")
+    made = (
+        CLIPVisionModel(CLIPVisionConfig(intermediate_size=32, **small))
+        if kind == "clip"
+        else Dinov2Model(Dinov2Config(**small))
+    )
+    made.save_pretrained(folder)
+    (folder / "preprocessor_config.json").write_text('{"image_mean": [0.5, 0.5, 0.5], "image_std": [0.5, 0.5, 0.5]}')
+    return str(folder)
+
+
+def vgg_state() -> dict[str, torch.Tensor]:
+    """The names of VGG-16's usual state dict, its classifier with them, eight times as narrow."""
+    found, before = {"classifier.0.weight": torch.zeros(2, 2)}, 3
+    for place, wide in zip((0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28), VGG_WIDE, strict=True):
+        found[f"features.{place}.weight"] = torch.randn(wide, before, 3, 3) / (3 * before**0.5)
+        found[f"features.{place}.bias"] = torch.randn(wide) / 10
+        before = wide
+    return found
+
+
+VGG_WIDE = (8, 8, 16, 16, 32, 32, 32, 64, 64, 64, 64, 64, 64)
+
+
+@pytest.mark.parametrize("kind", ["vgg", "clip", "dinov2"])
+def test_features_of_networks_by_path_have_true_gradients(kind: str, tiny_base: Path, tmp_path: Path) -> None:
+    path, chance = network(kind, tmp_path), torch.Generator().manual_seed(5)
+    pixels, way = (torch.randn(2, 3, 32, 32, generator=chance).clamp(-1, 1) for _ in range(2))
+    true = features(pixels.flip(0), path)
+    pixels.requires_grad_(True)
+    seen = features(pixels, path)
+    assert len(seen.layers) == (5 if kind == "vgg" else 4) and seen.pooled.shape[0] == 2
+    (gradient,) = torch.autograd.grad(perceptual(seen, true).sum(), pixels)
+    with torch.no_grad():
+        high, low = (float(perceptual(features(pixels + s * way, path), true).sum()) for s in (1e-2, -1e-2))
+    assert float((gradient * way).sum()) == pytest.approx((high - low) / 2e-2, rel=0.05, abs=1e-3)
+
+
+def test_vgg_is_rebuilt_from_its_names(tmp_path: Path) -> None:
+    stages = vgg(network("vgg", tmp_path), "cpu")
+    kinds = [[type(layer).__name__ for layer in stage] for stage in stages]
+    assert kinds[0] == ["Conv2d", "ReLU"] * 2 and kinds[1] == ["MaxPool2d", *["Conv2d", "ReLU"] * 2]
+    assert [len(stage) for stage in kinds] == [4, 5, 7, 7, 7]
+    state, seen = vgg_state(), torch.zeros(0)
+    torch.manual_seed(0)
+    state = vgg_state()
+    seen = torch.rand(1, 3, 32, 32)
+    by_hand = seen
+    for place in (0, 2):
+        by_hand = torch.relu(
+            torch.conv2d(by_hand, state[f"features.{place}.weight"], state[f"features.{place}.bias"], padding=1)
+        )
+    assert torch.allclose(stages[0](seen), by_hand)
+
+
+def test_a_file_of_no_vgg_is_refused(tmp_path: Path) -> None:
+    normalised = {f"features.{n}.weight": torch.zeros(2, 2) for n in (0, 1, 3)}
+    save_file(normalised, tmp_path / "bn.safetensors")
+    for name in ("bn.safetensors", "none.safetensors"):
+        with pytest.raises(
+            ModelError,
+            match="^features: .* holds no VGG that can be used .*Give the weights of one without batch normalisation",
+        ):
+            vgg(str(tmp_path / name), "cpu")
+
+
+@pytest.mark.parametrize("name", ["pixel", "perceptual", "contrastive"])
+def test_each_objective_alone_falls_while_a_word_learns(
+    name: str, tiny_base: Path, pictures: Path, tmp_path: Path
+) -> None:
+    """The same samples at the start and at the end, with what is added and without the denoising loss."""
+    from neologism import additions, objective
+    from neologism.vocabulary import taught
+
+    more = {name: 100.0, "low_noise": 1.0, "times": (0.0, 0.5), "preview_prompts": (), "class_pictures": 2}
+    chosen = settings(tiny_base, pictures, "inversion", steps=30, learning_rate=2.0, average=0.0, **more)
+    list(train(chosen, tmp_path / "run"))
+    opened, word = open_model(str(tiny_base), "cpu", "fp32"), load(tmp_path / "run/word.safetensors")
+    found = cached(opened, gather(pictures).photos, 32, False, False)
+    samples = draw(opened, found, lambda _, __: "a photo of a <disc>", 1, 0, 8, (0.0, 0.5))
+    terms, strangers = additions.additions(chosen), opened.scale(found.mean.flip(3))
+
+    def extra(vectors: Any) -> float:
+        each = lambda batch, guess: added(opened, batch, guess, terms, strangers)  # noqa: E731
+        with torch.no_grad(), taught(opened, {"<disc>": vectors}):
+            return float((objective.loss(opened, samples, more=each) - objective.loss(opened, samples)).sum())
+
+    with torch.no_grad():
+        begun = {"text": opened.encoders[0].known_rows()[opened.encoders[0].tokens("cat")]}
+    assert extra(word.vectors) < extra(begun)
 
 
 def test_contrast_needs_one_word_and_its_class() -> None:

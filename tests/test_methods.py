@@ -35,11 +35,12 @@ SHORT = {
 }
 OWN = {
     "inversion": {},
+    "embedding": {"weights_rate": 0.3},
     "dreambooth": {"weights_rate": 2e-3, "class_pictures": 2},
     "lora": {"weights_rate": 2e-2, "word_first": 0.25, "text_encoder": True, "alpha": 4},
 }
 METHODS = pytest.mark.parametrize("method", OWN)
-WEIGHTS = pytest.mark.parametrize("method", ["dreambooth", "lora"])
+WEIGHTS = pytest.mark.parametrize("method", ["embedding", "dreambooth", "lora"])
 
 
 def settings(base: Path, shown: Path, method: str, **more: Any) -> Recipe:
@@ -55,7 +56,7 @@ def finished(events: list[Event]) -> Finished:
 
 def weights_file(folder: Path) -> Path | None:
     """What `generate` takes."""
-    found = [folder / name for name in ("lora.safetensors", "difference.safetensors")]
+    found = [folder / name for name in ("lora.safetensors", "difference.safetensors", "tuned.safetensors")]
     return next((file for file in found if file.exists()), None)
 
 
@@ -305,6 +306,7 @@ def test_every_family_takes_every_method_and_is_left_as_it_was(
     model = open_model(str(bases[family]), "cpu", precision)
     before = {name: (tensor_hashes(part), list(part.state_dict())) for name, part in model.parts().items()}
     given = {"words": "<disc>", "pictures": "x", "like": "cat", "text_encoder": True, "method": method}
+    given |= {"scope": "encoder"} if method == "embedding" else {}
     made = choosing.method(model, recipe(**given), "cat", [])
     channels = model.pipe.vae.config.latent_channels
     frame = [Frame((0, 0, 32, 32), (32, 32), (32, 32), False)]
@@ -312,6 +314,8 @@ def test_every_family_takes_every_method_and_is_left_as_it_was(
     with made.opened(), made.opened():
         model.predict(noisy, times, model.condition(["a cat"], frame)).pow(2).mean().backward()
     moved = [name for name, weight in made.weights.items() if weight.grad is not None and weight.grad.any()]
-    assert any(name.startswith(("unet", "transformer")) for name in moved)
+    if method == "embedding":
+        assert {f"{encoder.key}.rows" for encoder in model.encoders} <= set(moved)
+    assert any(name.startswith(("unet", "transformer")) for name in moved) == (method != "embedding")
     assert any(name.startswith("text_encoder") for name in made.weights)
     assert {name: (tensor_hashes(part), list(part.state_dict())) for name, part in model.parts().items()} == before

@@ -23,7 +23,7 @@ class Additions:
     Attributes:
         pixel, perceptual, contrastive: the weights.
         distance: of pixels: "l1", "l2" or "huber".
-        network: "vae" for the VAE decoder's own layers, or the folder of a vision model.
+        network: "vae" for the VAE decoder's own layers, the folder of a vision model, or the file of a VGG.
         low_noise: samples with a larger share of noise power are left out, for what is predicted from noise is a blur.
     """
 
