@@ -2,25 +2,29 @@
 
 Each learns from the same 4 pictures with the same number of steps; figures are over 6 unseen pictures, the same prompts and seeds.
 DreamBooth runs with prior preservation, and on the first four subjects without it as well. What is measured is kept at once, so the
-command may be stopped and typed again, and two may run at a time with different subjects.
+command may be stopped and typed again, and pieces may run at a time: `--only SUBJECT --methods METHOD`.
 """
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import statistics
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 from benchmarks import record
 from benchmarks.asides import folder_of, shown
 from neologism.comparing import METHODS, Task, compare
+from neologism.families import open_model
 from neologism.scores import Judge, open_judge
+from workshop.emoji.denoiser import SUBJECTS
 from workshop.emoji.drawing import MADE_STYLE
 from workshop.emoji.judge import everyone
-from workshop.emoji.subjects import development, general_words
+from workshop.emoji.subjects import development, general_words, trained
 
 WORK = Path(".emoji-base/methods")
 FIGURES = ("fidelity", "prompt", "diversity", "forgetting", "class_drift", "bytes", "seconds", "memory")
@@ -28,13 +32,24 @@ BARE = "dreambooth without prior preservation"
 RATES = {"dreambooth": 2e-4, "lora": 1e-3}
 """Tried on rabbit: DreamBooth at 5e-5 / 2e-4 had fidelity 0.33 / 0.49, the usual 5e-6 0.31 (on eagle): a small base needs more."""
 PICTURES = 16  # of the class, drawn by the base for prior preservation
+SEVERAL = 5  # subjects that a class word fits at least
 NAMES = [subject.name for subject in development()[::2]]
 
 
+@functools.cache
 def class_words() -> dict[str, str]:
-    """What each subject is one of, in a word that the base knows."""
-    known = general_words(everyone())
-    return {s.name: next(iter(known[s]), "object") for s in development()} | {MADE_STYLE: "painting"}
+    """What each subject is one of: the first of its CLDR keywords that is one token and fits several taught subjects, or else that
+    ends a taught subject's name (mountain, snowman); those that have none are left out."""
+    known, single = general_words(everyone()), open_model("emoji").encoders[0].word_ids
+    taught = trained(SUBJECTS)
+    counts = Counter(word for subject in taught for word in known.get(subject, ()))
+    named = {subject.name.split()[-1] for subject in taught}
+    found = {MADE_STYLE: "picture"}
+    for subject in development():
+        general = [word for word in known[subject] if word in single and counts[word] >= SEVERAL]
+        fit = [*general, *(word for word in subject.keywords if word in single and word in named)]
+        found |= {subject.name: fit[0]} if fit else {}
+    return found
 
 
 def task(name: str, steps: int, bare: bool) -> Task:
@@ -47,13 +62,14 @@ def task(name: str, steps: int, bare: bool) -> Task:
 
 def measured_one(judge: Judge, name: str, method: str, steps: int) -> dict[str, Any]:
     """One method's figures of one subject, kept."""
-    place = WORK / f"{name.replace(' ', '-')}-{method.replace(' ', '-')}"
-    file = place.with_suffix(".json")
-    if not file.exists():
+    stem, like = f"{name}-{method}".replace(" ", "-"), class_words()[name]
+    place, file = WORK / f"{stem}-{like}", WORK / f"{stem}.json"
+    kept = json.loads(file.read_text("utf-8")) if file.exists() else None
+    if kept is None or kept.get("like", like) != like:
         real = "dreambooth" if method == BARE else method
         told = compare(task(name, steps, method == BARE), [real], judge, place)
         found = next(event[1] for event in told if isinstance(event, tuple))
-        file.write_text(json.dumps(found.as_dict()), "utf-8")
+        file.write_text(json.dumps(found.as_dict() | {"like": like}), "utf-8")
         print(
             name,
             method,
@@ -64,15 +80,18 @@ def measured_one(judge: Judge, name: str, method: str, steps: int) -> dict[str, 
     return json.loads(file.read_text("utf-8"))
 
 
-def measured(only: list[str], steps: int) -> dict[str, Any]:
-    """The mean figures of each method, and every subject's."""
+def measured(only: list[str], steps: int, methods: list[str]) -> dict[str, Any]:
+    """The mean figures of each method, and every subject's; with `methods` only these are measured, and nothing is summed up."""
     os.environ.setdefault("NEOLOGISM_CACHE", str(WORK / "cache"))
     WORK.mkdir(parents=True, exist_ok=True)
     judge, rows = open_judge(), dict[str, dict[str, Any]]()
     for number, name in enumerate([*NAMES, MADE_STYLE]):
         if not only or name in only:
             more = (BARE,) if number < 4 else ()
-            rows[name] = {method: measured_one(judge, name, method, steps) for method in (*METHODS, *more)}
+            wanted = [m for m in (*METHODS, *more) if not methods or m.split()[0] in methods]
+            rows[name] = {method: measured_one(judge, name, method, steps) for method in wanted}
+    if methods:
+        return {"rows": rows}
     means = {method: mean([row[method] for row in rows.values()]) for method in METHODS}
     four = [row for row in rows.values() if BARE in row]
     prior = {m: mean([row[m] for row in four]) for m in ("dreambooth", BARE)} if four else {}
@@ -88,8 +107,11 @@ def main() -> None:
     """Measure and record."""
     parser = record.options(__doc__ or "")
     parser.add_argument("--steps", type=int, default=100, help="the budget of every method")
+    parser.add_argument("--methods", default="", help="only these, separated by commas; nothing is recorded then")
     given = parser.parse_args()
-    record.told("methods", given, lambda: measured([n for n in given.only.split(",") if n], given.steps))
+    names, methods = ([n for n in text.split(",") if n] for text in (given.only, given.methods))
+    given.only = given.only or given.methods
+    record.told("methods", given, lambda: measured(names, given.steps, methods))
 
 
 if __name__ == "__main__":

@@ -5,7 +5,10 @@ from __future__ import annotations
 import io
 import json
 import random
+import sys
 import tarfile
+import types
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +18,7 @@ from PIL import Image, ImageDraw
 
 from neologism import domain, pairs
 from neologism.cli import main
-from neologism.errors import EmbeddingError, ModelError, PhotosError, RecipeError
+from neologism.errors import EmbeddingError, ModelError, PhotosError, RecipeError, RunError
 from neologism.events import Event, Finished, Step
 from neologism.families import open_model
 from neologism.finetuning import NAME, finetune
@@ -157,7 +160,9 @@ def test_parquet_files_are_read(scans: Path, tmp_path: Path) -> None:
     parquet.write_table(arrow.Table.from_pylist(rows), tmp_path / "all.parquet")
     assert len(pairs.pairs(str(tmp_path / "all.parquet"), 32).given) == 18
     parquet.write_table(arrow.Table.from_pylist([{"x": 1}]), tmp_path / "other.parquet")
-    with pytest.raises(PhotosError, match="has the columns x; an image .* and a text are needed"):
+    with pytest.raises(
+        PhotosError, match="other.parquet has the columns x; an image .image, .*. and a text .text, .*. are needed"
+    ):
         pairs.pairs(str(tmp_path / "other.parquet"), 32)
 
 
@@ -176,9 +181,85 @@ def test_broken_sources_are_told(scans: Path, tmp_path: Path, monkeypatch: pytes
         pairs.pairs(str(lone), 32)
     monkeypatch.setitem(__import__("sys").modules, "datasets", None)
     with pytest.raises(
-        PhotosError, match=r"needs datasets, which is not installed. Type pip install 'neologism\[datasets\]'"
+        PhotosError,
+        match=r"^There is no folder nobody/nothing here, and to load a dataset of that id needs datasets, which is not ",
     ):
         pairs.pairs("nobody/nothing", 32)
+
+
+def test_datasets_are_read_by_their_id(scans: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Any] = []
+    rows = [{"image": Image.open(f), "caption": f.with_suffix(".txt").read_text()} for f in sorted(scans.glob("*.png"))]
+
+    def load(name: str, **more: Any) -> Any:
+        asked.append((name, more))
+        if name == "some/others":
+            return iter([{"x": 1}])
+        if name == "some/none":
+            raise ValueError("Unknown split train\nmore")
+        return iter(rows)
+
+    module = types.SimpleNamespace(load_dataset=load)
+    monkeypatch.setitem(sys.modules, "datasets", module)
+    found = pairs.pairs("some/scans", 32)
+    assert len(found.given) == 18 and asked == [("some/scans", {"split": "train", "streaming": True})]
+    assert {p.caption for p in found.given} == {"a photo of a cat", "a photo of a zorblax"}
+    assert len(pairs.pairs("some/scans", 32).given) == 18 and len(asked) == 1  # unpacked once
+    with pytest.raises(PhotosError, match="The dataset some/others has the columns x; an image .* are needed"):
+        pairs.pairs("some/others", 32)
+    with pytest.raises(PhotosError, match="The dataset some/none cannot be loaded: Unknown split train. Give a folder"):
+        pairs.pairs("some/none", 32)
+
+
+def test_a_zip_archive_may_hold_its_captions_in_a_list(scans: Path, tmp_path: Path) -> None:
+    rows = [json.dumps({"file_name": f.name, "text": f"number {f.stem}"}) for f in scans.glob("*.png")]
+    with zipfile.ZipFile(tmp_path / "all.zip", "w") as archive:
+        archive.writestr("inside/metadata.jsonl", "\n".join(rows))
+        for file in scans.glob("*.png"):
+            archive.write(file, f"inside/{file.name}")
+    found = pairs.pairs(str(tmp_path / "all.zip"), 32)
+    assert len(found.given) == 18 and all(str(p.caption) == f"number {p.path.stem}" for p in found.given)
+
+
+def test_a_shard_whose_json_tells_no_caption_has_no_pair_there(tmp_path: Path) -> None:
+    shard(tmp_path / "s.tar", {"0.json": b'{"width": 3}'})
+    with pytest.raises(PhotosError, match="captioned pictures"):
+        pairs.pairs(str(tmp_path / "s.tar"), 32)
+    shard(tmp_path / "t.tar", {"0.json": b"[1]"})
+    with pytest.raises(PhotosError, match="t.tar cannot be read: .* Make it again, or leave it out."):
+        pairs.pairs(str(tmp_path / "t.tar"), 32)
+
+
+def shard(file: Path, members: dict[str, bytes]) -> None:
+    """A .tar with a red picture 0.png and these members."""
+    content = io.BytesIO()
+    Image.new("RGB", (40, 40), "red").save(content, "PNG")
+    with tarfile.open(file, "w") as tar:
+        for name, data in ({"0.png": content.getvalue()} | members).items():
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))
+
+
+def test_a_run_that_breaks_down_says_so(tiny_base: Path, scans: Path, tmp_path: Path) -> None:
+    """As inversion does: back once with a lower rate, then an error; the last checkpoint is kept."""
+    made = settings(tiny_base, scans, "words", weights_rate=1e30, clip=None)
+    with pytest.raises(RunError, match="Learning <captions> broke down twice .* Lower --learning-rate"):
+        list(finetune(made, tmp_path / "run"))
+
+
+def test_a_merged_word_matches_whole_words_whatever_their_case(tiny_base: Path, scans: Path, tmp_path: Path) -> None:
+    from diffusers import StableDiffusionPipeline
+
+    end = finished(list(finetune(settings(tiny_base, scans, "words", steps=1), tmp_path / "run")))
+    merge(end.file, str(tiny_base), tmp_path / "merged")
+    pipe: Any = StableDiffusionPipeline.from_pretrained(tmp_path / "merged", dtype=torch.float32, safety_checker=None)
+    number = pipe.tokenizer.convert_tokens_to_ids("zorblax")
+    assert [number in pipe.tokenizer(text)["input_ids"] for text in ("a Zorblax, red", "a zorblaxes", "azorblax")] == [
+        True,
+        False,
+        False,
+    ]
 
 
 def test_a_picture_in_a_shard_may_be_of_any_kind(tmp_path: Path) -> None:

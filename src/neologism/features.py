@@ -84,7 +84,9 @@ def features(pixels: Tensor, path: str) -> Features:
 
 def convolved(pixels: Tensor, stages: Sequence[nn.Module]) -> Features:
     """What the stages of a VGG see, one after the other."""
-    mean, std = (torch.tensor(numbers, device=pixels.device).view(1, 3, 1, 1) for numbers in (IMAGENET_MEAN, IMAGENET_STD))
+    mean, std = (
+        torch.tensor(numbers, device=pixels.device).view(1, 3, 1, 1) for numbers in (IMAGENET_MEAN, IMAGENET_STD)
+    )
     found: list[Tensor] = []
     seen = ((pixels + 1) / 2 - mean) / std
     for stage in stages:

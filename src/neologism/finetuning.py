@@ -17,7 +17,7 @@ from neologism.allowed import CAPTIONS
 from neologism.batches import Batch
 from neologism.contact import contact_sheet
 from neologism.device import enough_memory
-from neologism.errors import PhotosError
+from neologism.errors import PhotosError, RunError
 from neologism.events import Cached, Event, Failed, Finished, Started, Warned
 from neologism.families import Model, native_side
 from neologism.framing import framed, picture
@@ -142,7 +142,7 @@ def tuned(course: Course, lesson: Lesson, stuff: Material) -> Iterator[Event]:
     for event in training.steps(course, [lesson]):
         yield event
         if isinstance(event, Failed):
-            return
+            raise RunError(event.reason)
     with lesson.shown():
         after = losses(lesson.model, stuff)
         cosines = F.cosine_similarity(contexts, context(lesson.model, stuff.prompts), dim=-1)

@@ -8,17 +8,18 @@ import io
 import json
 import tarfile
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from neologism import photos
+from neologism import photos, sources
 from neologism.errors import PhotosError
 from neologism.photos import Gathered, Photo
 from neologism.sources import EXTENSIONS, Unfit, cache_folder
 
 CAPTIONS = ("text", "caption", "captions", "prompt", "description")  # what the field calls the column
+IMAGES = ("image", "img", "jpg", "png", "bytes")
 FILES = ("file_name", "file", "path", "image")
 SHARDS = (".tar", ".parquet")
 MOST_BYTES = 2**30  # of one member
@@ -62,7 +63,8 @@ def gathered(source: str, side: int) -> Gathered:
     """The photos of a source with the captions it has."""
     folder = unpacked(source)
     found = photos.gather(folder, side)
-    told = listed(folder) if folder.is_dir() else {}
+    inside = sources.unpacked(folder)[0] if folder.suffix.lower() == ".zip" else folder
+    told = listed(inside) if inside.is_dir() else {}
     return Gathered(
         [replace(p, caption=told.get(p.path.name, p.caption)) for p in found.photos], found.unfit, found.warnings
     )
@@ -88,13 +90,16 @@ def listed(folder: Path) -> dict[str, str]:
     return found
 
 
-def first(row: dict[str, Any], names: Iterable[str]) -> Any:
-    """The value under the first of these names that a row has."""
-    return (
-        next(row[name] for name in names if name in row)
-        if any(name in row for name in names)
-        else row[next(iter(names))]
-    )
+def first(row: Mapping[str, Any], names: Iterable[str]) -> Any:
+    """The value under the first of these names that a row has.
+
+    Raises:
+        KeyError: it has none of them.
+    """
+    for name in names:
+        if name in row:
+            return row[name]
+    raise KeyError(next(iter(names)))
 
 
 def unpacked(source: str) -> Path:
@@ -115,7 +120,7 @@ def rows(shard: Path) -> Iterator[tuple[bytes, str]]:
     """Pictures and captions of a shard, one by one."""
     try:
         yield from (of_tar if shard.suffix == ".tar" else of_parquet)(shard)
-    except (tarfile.TarError, OSError, ValueError) as error:
+    except (tarfile.TarError, OSError, ValueError, TypeError) as error:
         raise PhotosError(f"{shard} cannot be read: {error}. Make it again, or leave it out.") from None
 
 
@@ -136,8 +141,9 @@ def of_tar(shard: Path) -> Iterator[tuple[bytes, str]]:
                 image = content
             elif name.suffix in (".txt", ".caption"):
                 text = content.decode("utf-8", "replace")
-            elif name.suffix == ".json":
-                text = text or str(first(json.loads(content), CAPTIONS))
+            elif name.suffix == ".json":  # which may tell anything else as well, or only that
+                row = dict(json.loads(content))
+                text = text or str(next((row[key] for key in CAPTIONS if row.get(key)), ""))
     if image and text:
         yield image, text
 
@@ -147,19 +153,19 @@ def of_parquet(shard: Path) -> Iterator[tuple[bytes, str]]:
     table = library("pyarrow.parquet").ParquetFile(shard)
     for batch in table.iter_batches(64):
         for row in batch.to_pylist():
-            image = next((row[name] for name in ("image", "img", "jpg", "png", "bytes") if name in row), None)
+            image = next((row[name] for name in IMAGES if name in row), None)
             content = image.get("bytes") if isinstance(image, dict) else image
             if not isinstance(content, bytes) or not any(name in row for name in CAPTIONS):
-                raise PhotosError(
-                    f"{shard} has the columns {', '.join(map(str, row))}; an image (its bytes) and a text are needed. Rename them so."
-                )
+                raise PhotosError(unnamed(str(shard), row))
             yield content, str(first(row, CAPTIONS))
 
 
 def of_dataset(name: str) -> Iterator[tuple[bytes, str]]:
     """A dataset's training split, streamed."""
     try:
-        found = library("datasets").load_dataset(name, split="train", streaming=True)
+        found = library("datasets", f"There is no folder {name} here, and to load a dataset of that id").load_dataset(
+            name, split="train", streaming=True
+        )
     except (OSError, ValueError, ConnectionError) as error:
         reason = str(error).strip().partition("\n")[0]
         raise PhotosError(
@@ -167,12 +173,23 @@ def of_dataset(name: str) -> Iterator[tuple[bytes, str]]:
         ) from None
     for row in found:
         content = io.BytesIO()
-        image = first(row, ("image", "img", "jpg", "png"))
+        try:
+            image, text = first(row, IMAGES), str(first(row, CAPTIONS))
+        except KeyError:
+            raise PhotosError(unnamed(f"The dataset {name}", row)) from None
         image.convert("RGB").save(content, "PNG")
-        yield content.getvalue(), str(first(row, CAPTIONS))
+        yield content.getvalue(), text
 
 
-def library(name: str) -> Any:
+def unnamed(source: str, row: Mapping[str, Any]) -> str:
+    """The complaint about a table whose columns are called something else."""
+    return (
+        f"{source} has the columns {', '.join(map(str, row))}; an image ({', '.join(IMAGES)}) and a text ({', '.join(CAPTIONS)}) "
+        "are needed. Rename them so."
+    )
+
+
+def library(name: str, purpose: str = "This source") -> Any:
     """A library that not everybody needs.
 
     Raises:
@@ -182,7 +199,8 @@ def library(name: str) -> Any:
         return importlib.import_module(name)
     except ImportError:
         raise PhotosError(
-            f"This source needs {name.partition('.')[0]}, which is not installed. Type pip install 'neologism[datasets]', or give a folder."
+            f"{purpose} needs {name.partition('.')[0]}, which is not installed. Type pip install 'neologism[datasets]', or give a "
+            "folder that is there."
         ) from None
 
 

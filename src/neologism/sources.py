@@ -101,7 +101,7 @@ def wanted(archive: Path, infos: Sequence[zipfile.ZipInfo]) -> tuple[list[zipfil
     inside = [(path, info) for path, info in paths if path not in strays and "__MACOSX" not in path.parts]
     parents = [path.parent for path, _ in inside if is_picture(path.name)]
     top = min(parents, key=lambda parent: (len(parent.parts), str(parent)), default=PurePosixPath())
-    kinds = (*EXTENSIONS, ".txt", *UNREAD)
+    kinds = (*EXTENSIONS, ".txt", "metadata.jsonl", *UNREAD)
     members = [info for path, info in inside if path.parent == top and path.name.lower().endswith(kinds)]
     return members, [Unfit(archive / str(path), "has a name that leads out of the archive") for path in strays]
 

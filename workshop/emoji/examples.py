@@ -25,11 +25,16 @@ def by_name(name: str) -> Subject:
 
 def subject_pictures(subject: Subject, count: int, seed: int) -> list[Image.Image]:
     """Pictures of a subject on various grounds, in various sizes, never recoloured; a pure function of its arguments."""
+    return [picture for picture, _ in masked_pictures(subject, count, seed)]
+
+
+def masked_pictures(subject: Subject, count: int, seed: int) -> list[tuple[Image.Image, Image.Image]]:
+    """The same pictures, each with the mask of its subject."""
     chance = random.Random(f"{subject.code} {seed}")
     grounds = chance.sample(list(COLOURS), count)
     sizes = [chance.choice((None, None, "large", "small")) for _ in grounds]
     return [
-        drawn(Scene(subject, subject.name, background=ground, size=size), chance)[0]
+        drawn(Scene(subject, subject.name, background=ground, size=size), chance)
         for ground, size in zip(grounds, sizes, strict=True)
     ]
 

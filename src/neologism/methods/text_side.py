@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from transformers import AddedToken
 
 from neologism.embedding import Embedding
 from neologism.families.model import Encoder, Model
@@ -252,7 +253,8 @@ def merge(made: TextSide) -> None:
 def add_token(encoder: Encoder, word: str, row: Tensor) -> None:
     """Give a tokenizer a word and its table the row [width]."""
     module: Any = encoder.module
-    encoder.tokenizer.add_tokens([word])
+    # Whole words only, so that it does not match inside longer ones; in whatever case the tokenizer reads.
+    encoder.tokenizer.add_tokens([AddedToken(word, single_word=True, normalized=True)])
     number = encoder.tokenizer.convert_tokens_to_ids(word)
     if number >= len(encoder.known_rows()):
         module.resize_token_embeddings(number + 1, mean_resizing=False)
