@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import statistics
 import sys
 from pathlib import Path
@@ -51,6 +52,7 @@ def measured_one(judge: Judge, name: str, method: str, steps: int) -> dict[str, 
     file = place.with_suffix(".json")
     if not file.exists():
         real = "dreambooth" if method == BARE else method
+        shutil.rmtree(place, ignore_errors=True)  # a run that goes on would not tell its whole time
         told = compare(task(name, steps, method == BARE), [real], judge, place)
         found = next(event[1] for event in told if isinstance(event, tuple))
         file.write_text(json.dumps(found.as_dict()), "utf-8")
