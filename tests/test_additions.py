@@ -184,3 +184,32 @@ def test_contrast_needs_one_word_and_its_class() -> None:
         match="^Found contrastive, which sets one word against its class. Use neologism train for each word.$",
     ):
         check_shared([recipe(words="<a>", pictures="a", contrastive=1.0, class_pictures=2, like="cat")])
+
+
+def test_vgg_is_read_by_its_usual_names_and_another_file_is_refused(tmp_path: Path) -> None:
+    from safetensors.torch import save_file
+
+    from neologism.features import VGG_WIDTHS
+
+    held, channels, number = dict[str, torch.Tensor](), 3, 0
+    for width in VGG_WIDTHS:
+        if width:
+            held[f"features.{number}.weight"] = torch.randn(width, channels, 3, 3) * (2 / (9 * channels)) ** 0.5
+            held[f"features.{number}.bias"] = torch.zeros(width)
+            channels = width
+        number += 2 if width else 1
+    save_file(held, tmp_path / "vgg.safetensors")
+    pixels = (torch.rand(2, 3, 32, 32) * 2 - 1).requires_grad_()
+    seen = features(pixels, str(tmp_path / "vgg.safetensors"))
+    assert [layer.shape[1:] for layer in seen.layers] == [
+        (64, 32, 32),
+        (128, 16, 16),
+        (256, 8, 8),
+        (512, 4, 4),
+        (512, 2, 2),
+    ]
+    seen.pooled.sum().backward()
+    assert pixels.grad is not None and pixels.grad.abs().sum() > 0
+    save_file({"other": torch.zeros(1)}, tmp_path / "other.safetensors")
+    with pytest.raises(ModelError, match="does not hold VGG-16"):
+        features(pixels, str(tmp_path / "other.safetensors"))

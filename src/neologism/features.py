@@ -15,6 +15,10 @@ from neologism.errors import ModelError
 from neologism.families import pipelines
 from neologism.families.model import Model
 
+VGG_WIDTHS = (64, 64, 0, 128, 128, 0, 256, 256, 256, 0, 512, 512, 512, 0, 512, 512, 512)  # 0 halves the side
+VGG_SEEN = (3, 8, 15, 22, 29)  # the last ReLU of each width
+VGG_MEAN, VGG_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
 
 @dataclass(frozen=True)
 class Features:
@@ -60,6 +64,8 @@ def features(pixels: Tensor, folder: str) -> Features:
     Raises:
         ModelError: the folder holds no such model.
     """
+    if folder.endswith(".safetensors"):
+        return vgg_features(pixels, folder)
     eye = opened(folder, str(pixels.device))
     size = (eye.side, eye.side)
     shown = torch.nn.functional.interpolate(pixels, size, mode="bicubic", antialias=True, align_corners=False)
@@ -94,3 +100,46 @@ def opened(folder: str, device: str) -> Eye:
             "Give the folder of a CLIP or DINOv2 model with its preprocessor_config.json, or vae."
         ) from None
     return eye
+
+
+def vgg_features(pixels: Tensor, file: str) -> Features:
+    """The layers of VGG-16 (Simonyan and Zisserman 2015, table 1, D) for pixels [b, 3, h, w] in -1..1, at least 16 a side.
+
+    Raises:
+        ModelError: the file does not hold its convolutions.
+    """
+    mean, std = (torch.tensor(numbers, device=pixels.device).view(1, 3, 1, 1) for numbers in (VGG_MEAN, VGG_STD))
+    state, found = ((pixels + 1) / 2 - mean) / std, list[Tensor]()
+    for number, layer in enumerate(opened_vgg(file, str(pixels.device))):
+        state = layer(state)
+        if number in VGG_SEEN:
+            found.append(state)
+    return Features(pixels, tuple(found), found[-1].flatten(2).mean(2))
+
+
+@functools.lru_cache(maxsize=2)
+def opened_vgg(file: str, device: str) -> torch.nn.Sequential:
+    """VGG-16's convolutions from a safetensors file with the usual names, features.0.weight to features.28.bias.
+
+    Raises:
+        ModelError: the file does not hold them.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    layers, channels = list[torch.nn.Module](), 3
+    for width in VGG_WIDTHS:
+        layers += (
+            [torch.nn.Conv2d(channels, width, 3, padding=1), torch.nn.ReLU()] if width else [torch.nn.MaxPool2d(2)]
+        )
+        channels = width or channels
+    network = torch.nn.Sequential(*layers)
+    try:
+        held = load_file(file)
+        network.load_state_dict({name: held[f"features.{name}"] for name in network.state_dict()})
+    except (OSError, SafetensorError, KeyError, RuntimeError) as error:
+        raise ModelError(
+            f"features: {file} does not hold VGG-16 ({type(error).__name__}). "
+            "Give a safetensors file with features.0.weight to features.28.bias."
+        ) from None
+    return network.to(device).eval().requires_grad_(False)
