@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import json
 import os
+import shutil
 import statistics
 import sys
 from collections import Counter
@@ -67,6 +68,7 @@ def measured_one(judge: Judge, name: str, method: str, steps: int) -> dict[str, 
     kept = json.loads(file.read_text("utf-8")) if file.exists() else None
     if kept is None or kept.get("like", like) != like:
         real = "dreambooth" if method == BARE else method
+        shutil.rmtree(place, ignore_errors=True)  # a run that goes on would not tell its whole time
         told = compare(task(name, steps, method == BARE), [real], judge, place)
         found = next(event[1] for event in told if isinstance(event, tuple))
         file.write_text(json.dumps(found.as_dict() | {"like": like}), "utf-8")

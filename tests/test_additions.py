@@ -16,7 +16,7 @@ from neologism.batches import Batch, draw
 from neologism.errors import ModelError, RecipeError
 from neologism.events import Step
 from neologism.families import EMOJI, Model, open_model
-from neologism.features import features, vgg
+from neologism.features import VGG_WIDTHS, features
 from neologism.formats import load
 from neologism.latents import cached
 from neologism.noise import DiscreteNoise, FlowNoise
@@ -194,16 +194,13 @@ def network(kind: str, folder: Path) -> str:
 
 
 def vgg_state() -> dict[str, torch.Tensor]:
-    """The names of VGG-16's usual state dict, its classifier with them, eight times as narrow."""
-    found, before = {"classifier.0.weight": torch.zeros(2, 2)}, 3
-    for place, wide in zip((0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28), VGG_WIDE, strict=True):
+    """VGG-16's convolutions under their usual names, with random weights."""
+    found, before = dict[str, torch.Tensor](), 3
+    for place, wide in zip((0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28), [w for w in VGG_WIDTHS if w], strict=True):
         found[f"features.{place}.weight"] = torch.randn(wide, before, 3, 3) / (3 * before**0.5)
         found[f"features.{place}.bias"] = torch.randn(wide) / 10
         before = wide
     return found
-
-
-VGG_WIDE = (8, 8, 16, 16, 32, 32, 32, 64, 64, 64, 64, 64, 64)
 
 
 @pytest.mark.parametrize("kind", ["vgg", "clip", "dinov2"])
@@ -218,34 +215,6 @@ def test_features_of_networks_by_path_have_true_gradients(kind: str, tiny_base: 
     with torch.no_grad():
         high, low = (float(perceptual(features(pixels + s * way, path), true).sum()) for s in (1e-2, -1e-2))
     assert float((gradient * way).sum()) == pytest.approx((high - low) / 2e-2, rel=0.05, abs=1e-3)
-
-
-def test_vgg_is_rebuilt_from_its_names(tmp_path: Path) -> None:
-    stages = vgg(network("vgg", tmp_path), "cpu")
-    kinds = [[type(layer).__name__ for layer in stage] for stage in stages]
-    assert kinds[0] == ["Conv2d", "ReLU"] * 2 and kinds[1] == ["MaxPool2d", *["Conv2d", "ReLU"] * 2]
-    assert [len(stage) for stage in kinds] == [4, 5, 7, 7, 7]
-    state, seen = vgg_state(), torch.zeros(0)
-    torch.manual_seed(0)
-    state = vgg_state()
-    seen = torch.rand(1, 3, 32, 32)
-    by_hand = seen
-    for place in (0, 2):
-        by_hand = torch.relu(
-            torch.conv2d(by_hand, state[f"features.{place}.weight"], state[f"features.{place}.bias"], padding=1)
-        )
-    assert torch.allclose(stages[0](seen), by_hand)
-
-
-def test_a_file_of_no_vgg_is_refused(tmp_path: Path) -> None:
-    normalised = {f"features.{n}.weight": torch.zeros(2, 2) for n in (0, 1, 3)}
-    save_file(normalised, tmp_path / "bn.safetensors")
-    for name in ("bn.safetensors", "none.safetensors"):
-        with pytest.raises(
-            ModelError,
-            match="^features: .* holds no VGG that can be used .*Give the weights of one without batch normalisation",
-        ):
-            vgg(str(tmp_path / name), "cpu")
 
 
 @pytest.mark.parametrize("name", ["pixel", "perceptual", "contrastive"])
@@ -287,3 +256,21 @@ def test_contrast_needs_one_word_and_its_class() -> None:
         match="^Found contrastive, which sets one word against its class. Use neologism train for each word.$",
     ):
         check_shared([recipe(words="<a>", pictures="a", contrastive=1.0, class_pictures=2, like="cat")])
+
+
+def test_vgg_is_read_by_its_usual_names_and_another_file_is_refused(tmp_path: Path) -> None:
+    save_file(vgg_state(), tmp_path / "vgg.safetensors")
+    pixels = (torch.rand(2, 3, 32, 32) * 2 - 1).requires_grad_()
+    seen = features(pixels, str(tmp_path / "vgg.safetensors"))
+    assert [layer.shape[1:] for layer in seen.layers] == [
+        (64, 32, 32),
+        (128, 16, 16),
+        (256, 8, 8),
+        (512, 4, 4),
+        (512, 2, 2),
+    ]
+    seen.pooled.sum().backward()
+    assert pixels.grad is not None and pixels.grad.abs().sum() > 0
+    save_file({"other": torch.zeros(1)}, tmp_path / "other.safetensors")
+    with pytest.raises(ModelError, match="does not hold VGG-16"):
+        features(pixels, str(tmp_path / "other.safetensors"))

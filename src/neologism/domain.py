@@ -26,7 +26,7 @@ def words(encoder: Encoder, captions: Sequence[str]) -> tuple[str, ...]:
     whole, size = sum(said.values()), max(len(ranks), 2)
     expected = {word: whole / ((ranks.get(word, size) + 10) * math.log(size)) for word in said}
     far = {w: n * math.log(n / expected[w]) for w, n in said.items() if n >= LEAST and n > TIMES * expected[w]}
-    return tuple(sorted(far, key=lambda word: -far[word])[:MOST])
+    return tuple(sorted(far, key=lambda word: (-far[word], word))[:MOST])
 
 
 def rank(encoder: Encoder) -> dict[str, int]:

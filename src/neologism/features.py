@@ -4,24 +4,20 @@ from __future__ import annotations
 
 import functools
 import json
-import re
-from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from neologism.errors import ModelError
 from neologism.families import pipelines
 from neologism.families.model import Model
 
-WEIGHT = re.compile(r"features\.\d+\.weight$")
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+VGG_WIDTHS = (64, 64, 0, 128, 128, 0, 256, 256, 256, 0, 512, 512, 512, 0, 512, 512, 512)  # 0 halves the side
+VGG_SEEN = (3, 8, 15, 22, 29)  # the last ReLU of each width
+VGG_MEAN, VGG_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 @dataclass(frozen=True)
@@ -62,73 +58,21 @@ class Eye:
     std: tuple[float, ...]
 
 
-def features(pixels: Tensor, path: str) -> Features:
-    """What a network sees in pixels [b, 3, h, w] in -1..1: a .safetensors file's VGG, or a folder's CLIP or DINOv2.
-
-    Of VGG the layers before each pooling, at the pictures' own size (as Zhang et al. 2018 do); of the others the hidden states
-    at four depths.
+def features(pixels: Tensor, folder: str) -> Features:
+    """The hidden states of a vision model (CLIP's or DINOv2's) for pixels [b, 3, h, w] in -1..1, at four depths.
 
     Raises:
-        ModelError: there is no such network.
+        ModelError: the folder holds no such model.
     """
-    if path.endswith(".safetensors"):
-        return convolved(pixels, vgg(path, str(pixels.device)))
-    eye = opened(path, str(pixels.device))
+    if folder.endswith(".safetensors"):
+        return vgg_features(pixels, folder)
+    eye = opened(folder, str(pixels.device))
     size = (eye.side, eye.side)
     shown = torch.nn.functional.interpolate(pixels, size, mode="bicubic", antialias=True, align_corners=False)
     mean, std = (torch.tensor(numbers, device=pixels.device).view(1, 3, 1, 1) for numbers in (eye.mean, eye.std))
     states = eye.network(pixel_values=((shown + 1) / 2 - mean) / std, output_hidden_states=True).hidden_states
     picked = [states[round(len(states) * part) - 1] for part in (0.25, 0.5, 0.75, 1.0)]
     return Features(pixels, tuple(state.transpose(1, 2) for state in picked), states[-1][:, 0])
-
-
-def convolved(pixels: Tensor, stages: Sequence[nn.Module]) -> Features:
-    """What the stages of a VGG see, one after the other."""
-    mean, std = (
-        torch.tensor(numbers, device=pixels.device).view(1, 3, 1, 1) for numbers in (IMAGENET_MEAN, IMAGENET_STD)
-    )
-    found: list[Tensor] = []
-    seen = ((pixels + 1) / 2 - mean) / std
-    for stage in stages:
-        seen = stage(seen)
-        found.append(seen)
-    return Features(pixels, tuple(found), found[-1].flatten(2).mean(2))
-
-
-@functools.lru_cache(maxsize=2)
-def vgg(file: str, device: str) -> tuple[nn.Module, ...]:
-    """The stages of a VGG (Simonyan and Zisserman 2015, VGG-16 being the usual one), frozen, from its usual state dict.
-
-    The layers are told from the names: "features.N.weight" is a convolution, N + 1 its ReLU, and N + 2 a pooling where the
-    next convolution is N + 3. A stage begins with its pooling and ends before the next.
-
-    Raises:
-        ModelError: the file holds no VGG, or one with batch normalisation.
-    """
-    try:
-        state = load_file(file)
-        places = sorted(int(name.split(".")[1]) for name in state if WEIGHT.match(name))
-        apart = [after - before for before, after in pairwise(places)]
-        if not places or any(gap not in (2, 3) for gap in apart):
-            raise ValueError("no VGG")
-        stages: list[list[nn.Module]] = [[]]
-        for place, gap in zip(places, [0, *apart], strict=True):
-            if gap == 3:
-                stages.append([nn.MaxPool2d(2)])
-            stages[-1] += [convolution(state[f"features.{place}.weight"], state[f"features.{place}.bias"]), nn.ReLU()]
-    except (OSError, SafetensorError, ValueError, KeyError, RuntimeError) as error:
-        raise ModelError(
-            f"features: {file} holds no VGG that can be used ({type(error).__name__}). Give the weights of one without batch "
-            "normalisation, such as VGG-16, under their usual names (features.0.weight, ...), a CLIP's or DINOv2's folder, or vae."
-        ) from None
-    return tuple(nn.Sequential(*layers).to(device).eval().requires_grad_(False) for layers in stages)
-
-
-def convolution(weight: Tensor, bias: Tensor) -> nn.Conv2d:
-    """A convolution of 3 x 3 with these numbers, float32."""
-    made = nn.Conv2d(weight.shape[1], weight.shape[0], 3, padding=1)
-    made.load_state_dict({"weight": weight.float(), "bias": bias.float()})
-    return made
 
 
 @functools.lru_cache(maxsize=2)
@@ -153,6 +97,49 @@ def opened(folder: str, device: str) -> Eye:
     except (OSError, ValueError, KeyError, AttributeError) as error:
         raise ModelError(
             f"features: {folder} holds no vision model that can be used ({type(error).__name__}). "
-            "Give the folder of a CLIP or DINOv2 model with its preprocessor_config.json, a .safetensors file of VGG-16, or vae."
+            "Give the folder of a CLIP or DINOv2 model with its preprocessor_config.json, or vae."
         ) from None
     return eye
+
+
+def vgg_features(pixels: Tensor, file: str) -> Features:
+    """The layers of VGG-16 (Simonyan and Zisserman 2015, table 1, D) for pixels [b, 3, h, w] in -1..1, at least 16 a side.
+
+    Raises:
+        ModelError: the file does not hold its convolutions.
+    """
+    mean, std = (torch.tensor(numbers, device=pixels.device).view(1, 3, 1, 1) for numbers in (VGG_MEAN, VGG_STD))
+    state, found = ((pixels + 1) / 2 - mean) / std, list[Tensor]()
+    for number, layer in enumerate(opened_vgg(file, str(pixels.device))):
+        state = layer(state)
+        if number in VGG_SEEN:
+            found.append(state)
+    return Features(pixels, tuple(found), found[-1].flatten(2).mean(2))
+
+
+@functools.lru_cache(maxsize=2)
+def opened_vgg(file: str, device: str) -> torch.nn.Sequential:
+    """VGG-16's convolutions from a safetensors file with the usual names, features.0.weight to features.28.bias.
+
+    Raises:
+        ModelError: the file does not hold them.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    layers, channels = list[torch.nn.Module](), 3
+    for width in VGG_WIDTHS:
+        layers += (
+            [torch.nn.Conv2d(channels, width, 3, padding=1), torch.nn.ReLU()] if width else [torch.nn.MaxPool2d(2)]
+        )
+        channels = width or channels
+    network = torch.nn.Sequential(*layers)
+    try:
+        held = load_file(file)
+        network.load_state_dict({name: held[f"features.{name}"] for name in network.state_dict()})
+    except (OSError, SafetensorError, KeyError, RuntimeError) as error:
+        raise ModelError(
+            f"features: {file} does not hold VGG-16 ({type(error).__name__}). "
+            "Give a safetensors file with features.0.weight to features.28.bias."
+        ) from None
+    return network.to(device).eval().requires_grad_(False)

@@ -127,7 +127,7 @@ class Recipe(BaseModel):
     contrastive: float = Field(default=0.0, ge=0)
     """Weight of InfoNCE: nearer to the word's picture than to `class_pictures` of the class."""
     features: str = "vae"
-    """Whose features: "vae", the layers of the base's own decoder; the folder of a CLIP or DINOv2; or VGG-16's .safetensors file."""
+    """Whose features: "vae", the layers of the base's own decoder; the folder of a CLIP or DINOv2 model; or VGG-16's .safetensors."""
     low_noise: float = Field(default=0.6, gt=0, le=1)
     """Samples with a larger share of noise power get nothing added."""
 

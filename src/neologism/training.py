@@ -11,7 +11,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from neologism import captions, formats, initial, lessons, memory, photos, report, run, verifying
+from neologism import captions, diagnosis, formats, initial, lessons, memory, photos, report, run, verifying
 from neologism.contact import contact_sheet
 from neologism.device import Limits, enough_memory
 from neologism.errors import RunError
@@ -111,7 +111,8 @@ def journey(model: Model, recipe: Recipe, out: Path, sets: list[Gathered]) -> It
     for event in told:
         course.journal.tell(event)
     yield from told[shown:]
-    for event in learned(course, made, [found.photos for found in sets]):
+    length = float(model.encoders[0].known_rows().norm(dim=1).mean())
+    for event in diagnosis.watched(learned(course, made, [found.photos for found in sets]), length):
         course.journal.tell(event)
         if isinstance(event, Finished):
             report.report(out)
