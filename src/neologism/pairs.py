@@ -110,9 +110,9 @@ def unpacked(source: str) -> Path:
         shards = [path]
     if shards:
         marks = "".join(f"{p.resolve()} {p.stat().st_size} {p.stat().st_mtime_ns}\n" for p in shards)
-        return written(marks, (row for shard in shards for row in rows(shard)))
+        return written(source, marks, (row for shard in shards for row in rows(shard)))
     if not path.exists() and source.count("/") == 1 and not source.startswith((".", "/")):
-        return written(f"dataset {source}", of_dataset(source))
+        return written(source, f"dataset {source}", of_dataset(source))
     return path
 
 
@@ -204,8 +204,12 @@ def library(name: str, purpose: str = "This source") -> Any:
         ) from None
 
 
-def written(marks: str, found: Iterable[tuple[bytes, str]]) -> Path:
-    """A folder in the cache with these pictures and captions; it appears only once it is whole."""
+def written(source: str, marks: str, found: Iterable[tuple[bytes, str]]) -> Path:
+    """A folder in the cache with these pictures and captions; it appears only once it is whole.
+
+    Raises:
+        PhotosError: there is no pair.
+    """
     folder = cache_folder() / "pairs" / hashlib.sha256(marks.encode()).hexdigest()[:32]
     if folder.is_dir():
         return folder
@@ -216,6 +220,11 @@ def written(marks: str, found: Iterable[tuple[bytes, str]]) -> Path:
         for number, (image, text) in enumerate(found):
             (inside / f"{number:07d}{ending(image)}").write_bytes(image)
             (inside / f"{number:07d}.txt").write_text(text, "utf-8")
+        if not any(inside.iterdir()):
+            raise PhotosError(
+                f"{source} has no picture with a caption beside it (a .txt, or one of {', '.join(CAPTIONS)} in a .json of the same "
+                "name). Add captions, or give another source."
+            )
         inside.rename(folder)
     return folder
 
