@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from neologism import comparison, options, screen
+from neologism import comparison, knowing, options, screen
 from neologism.errors import NeologismError
 
 app = typer.Typer(
@@ -260,6 +260,7 @@ def recipe(
 
 
 app.command("compare", epilog=comparison.EXAMPLE)(comparison.compare)
+knowing.register(app)
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from neologism import formats, photos, run, verifying
+from neologism import formats, photos, previewing, run, verifying
 from neologism.device import enough_memory
 from neologism.errors import NeologismError, RecipeError
 from neologism.events import Event, Failed, Finished, Step
@@ -17,6 +17,7 @@ from neologism.lessons import Lesson
 from neologism.loop import loop
 from neologism.photos import Photo
 from neologism.recipe import SHARED, Recipe
+from neologism.report import report
 from neologism.training import (
     Course,
     finish,
@@ -24,7 +25,6 @@ from neologism.training import (
     opened_for,
     opening,
     prepared,
-    preview_due,
     previews,
     prove,
     warnings,
@@ -117,7 +117,7 @@ class School:
             due = isinstance(event, Step) and lesson.step % recipe.checkpoint_every == 0
             if not lesson.failed and (lesson.done or due):
                 yield pupil.told(keep(pupil.course, lesson, pupil.kept))
-            if preview_due(recipe, lesson, event):
+            if previewing.due(recipe, lesson, event):
                 yield from map(pupil.told, previews(pupil.course, lesson))
         except NeologismError as error:
             yield self.given_up(pupil, error)
@@ -140,8 +140,9 @@ class School:
 
     def finished(self, pupil: Pupil) -> Iterator[Event]:
         """A word's file and pictures."""
-        yield from previews(pupil.course, pupil.lesson)
-        done = finish(pupil.course, pupil.lesson, pupil.shown)
+        drawn = list(previews(pupil.course, pupil.lesson))
+        yield from drawn
+        done = finish(pupil.course, pupil.lesson, pupil.shown, drawn)
         self.unproven.append((pupil.course, done.file))
         yield done
 
@@ -162,6 +163,7 @@ class School:
         for course, file in self.unproven:
             with contextlib.suppress(NeologismError):
                 prove(course, [file], after)
+                report(course.out)
         self.unproven.clear()
 
 

@@ -9,27 +9,20 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from PIL import Image
-
-from neologism import captions, formats, initial, lessons, memory, photos, run, verifying
-from neologism.contact import contact_sheet
+from neologism import captions, formats, initial, lessons, memory, photos, previewing, run, verifying
 from neologism.device import Limits, enough_memory
 from neologism.errors import RunError
 from neologism.events import Cached, Checkpoint, Event, Failed, Finished, Opened, Picture, Started, Step, Warned
 from neologism.families import Model, native_side, open_model
-from neologism.framing import framed, picture
-from neologism.generation import generate
 from neologism.latents import Latents, cached
 from neologism.lessons import Lesson
 from neologism.loop import loop
 from neologism.methods import choosing
-from neologism.methods.identifier import spelled
 from neologism.photos import Gathered, Photo
 from neologism.prior import prior
 from neologism.recipe import Recipe
+from neologism.report import report
 from neologism.vocabulary import check_fit, check_word, pieces_warning
-
-SHEET_SEEDS = (0, 1, 2, 3)
 
 
 @dataclass
@@ -113,6 +106,8 @@ def journey(model: Model, recipe: Recipe, out: Path, sets: list[Gathered]) -> It
     yield from told[shown:]
     for event in learned(course, made, [found.photos for found in sets]):
         course.journal.tell(event)
+        if isinstance(event, Finished) and event.word == [one.word for one in made if not one.failed][-1]:
+            report(out)
         yield event
 
 
@@ -180,9 +175,11 @@ def learned(course: Course, made: list[Lesson], shown: list[list[Photo]]) -> Ite
             failures.append(event)
         yield event
     whole = [(lesson, of_it) for lesson, of_it in zip(made, shown, strict=True) if not lesson.failed]
-    finished = [finish(course, lesson, of_it) for lesson, of_it in whole]
-    for lesson, _ in whole:
-        yield from previews(course, lesson)
+    finished: list[Finished] = []
+    for lesson, of_it in whole:
+        ended = list(previews(course, lesson))
+        yield from ended
+        finished.append(finish(course, lesson, of_it, ended))
     if finished:
         prove(course, [event.file for event in finished], verifying.hashes(course.model))
     yield from finished
@@ -201,7 +198,7 @@ def steps(course: Course, made: list[Lesson]) -> Iterator[Event]:
                 continue
             if lesson.done or (isinstance(event, Step) and lesson.step % course.recipe.checkpoint_every == 0):
                 yield keep(course, lesson, kept)
-            if preview_due(course.recipe, lesson, event):
+            if previewing.due(course.recipe, lesson, event):
                 yield from previews(course, lesson)
     finally:
         for lesson in made:
@@ -224,62 +221,24 @@ def timed(event: Step, began: float, first: int) -> Step:
     return replace(event, seconds_left=pace * (event.steps - event.step))
 
 
-def preview_due(recipe: Recipe, lesson: Lesson, event: Event) -> bool:
-    """Whether this step is one that shows pictures on the way."""
-    due = recipe.preview_every and lesson.step % recipe.preview_every == 0
-    return bool(due and isinstance(event, Step) and not lesson.done)
-
-
 def previews(course: Course, lesson: Lesson) -> Iterator[Picture]:
-    """The recipe's preview prompts as the word draws them now; the same seed every time."""
-    prompts = [prompt.replace("{}", lesson.word) for prompt in course.recipe.preview_prompts]
-    if not prompts:
-        return
-    for prompt, image in zip(prompts, drawn(course, lesson, prompts), strict=True):
-        yield run.keep_picture(course.folder(lesson), Picture(lesson.word, lesson.step, prompt, 0, image))
+    """The recipe's preview prompts as the word draws them now."""
+    return previewing.previews(course.model, course.recipe, course.folder(lesson), lesson)
 
 
-def drawn(
-    course: Course, lesson: Lesson, prompts: list[str], seeds: tuple[int, ...] = (0,), begun: bool = False
-) -> list[Image.Image]:
-    """Prompts as the word draws them now, or with `begun` as it did at its start."""
-    found = lesson.embedding()
-    if begun:
-        words = [replace(found, vectors=lesson.start.vectors)] if found else []
-        with spelled(course.model, lesson.word, lesson.method.spelled):
-            return generate(course.model, prompts, words, seeds)
-    with lesson.shown():
-        return generate(course.model, prompts, [found] if found else [], seeds)
-
-
-def finish(course: Course, lesson: Lesson, shown: list[Photo]) -> Finished:
-    """Write the word's file, those of the weights, and its contact sheet."""
+def finish(course: Course, lesson: Lesson, shown: list[Photo], ended: list[Picture]) -> Finished:
+    """Write the word's file, those of the weights, and its contact sheet, which shows the previews of the end."""
     folder, embedding = course.folder(lesson), lesson.embedding()
     files = lesson.method.save(lesson.learner.mean, lesson.word, embedding, folder)
     if embedding:
         files.insert(0, formats.save(embedding, folder / "word.safetensors"))
-    sheet = folder / "sheet.png"
-    run.keep_image(drawn_sheet(course, lesson, shown), sheet)
+    sheet, side = folder / "sheet.png", course.recipe.side or course.model.size
+    run.keep_image(previewing.sheet(course.recipe, lesson, shown, side, ended, folder), sheet)
     reason = lesson.done or "stopped"
     seconds = time.monotonic() - course.began
     return Finished(
         lesson.word, embedding, files[0], sheet, lesson.step, reason, seconds, lesson.facts(), tuple(files[1:])
     )
-
-
-def drawn_sheet(course: Course, lesson: Lesson, shown: list[Photo]) -> Image.Image:
-    """Real pictures above what the start drew and what the word draws, for every preview prompt."""
-    rows: list[tuple[str, list[Image.Image]]] = [("your pictures", [shown_image(photo, course) for photo in shown[:4]])]
-    for label in (f"before: {lesson.start.told}", "learned"):
-        for prompt in course.recipe.preview_prompts if label == "learned" else course.recipe.preview_prompts[:1]:
-            asked = prompt.replace("{}", lesson.word)
-            rows.append((f"{label}: {asked}", drawn(course, lesson, [asked], SHEET_SEEDS, label != "learned")))
-    return contact_sheet(rows)
-
-
-def shown_image(photo: Photo, course: Course) -> Image.Image:
-    """A photo as training saw it."""
-    return picture(framed(photo, course.recipe.side or course.model.size).pixels)
 
 
 def prove(course: Course, files: list[Path], after: dict[str, dict[str, str]]) -> None:

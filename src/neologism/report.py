@@ -1,0 +1,283 @@
+"""A run folder -> report.html: one page that stands by itself, without script, font or picture from anywhere else."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from neologism import formats, photos, run
+from neologism.cookbook import literal
+from neologism.errors import NeologismError
+from neologism.framing import framed, picture
+from neologism.history import Drawn, History, Story, history
+from neologism.plotting import curve
+from neologism.recipe import FIELDS, Recipe
+from neologism.thumbnails import CRISP, address
+
+PAGES = Path(__file__).parent / "pages"
+SIDES = (256, 192, 128, 96, 64)
+"""Sides of the pictures in the page, in pixels: the largest at which it stays under `MOST` is taken."""
+MOST = 4_500_000
+FRAMES = 16
+"""Pictures in a filmstrip, and columns of a grid, at most: spread over all there are, the first and last among them."""
+CURVES = (
+    ("probe", "Loss on fixed probes", "The same pictures, times and noise every time, so this line can be trusted."),
+    ("loss", "Training loss", "Faint: every step. It jumps with the noise that was drawn; look at the average."),
+    (
+        "norm",
+        "Length of the vectors",
+        "Known words lie near where it starts. Very long words drown the rest of a prompt.",
+    ),
+    ("cosine", "Likeness to the start", "1 is the start word, 0 has nothing in common with it."),
+    ("gradient", "Gradient", "How hard the pictures pull. Near zero throughout: nothing is learned."),
+    ("rate", "Learning rate", "As a share of the vocabulary's typical number."),
+)
+"""The curves of the page: the name in a Step, what it is called, and how to read it."""
+AVERAGED = ("loss", "gradient")
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A picture of the page: its data address, what it shows in words, its caption, and whether its pixels stay crisp."""
+
+    address: str
+    alt: str
+    label: str
+    crisp: bool
+
+
+def report(folder: Path) -> Path:
+    """Write report.html into a run's folder, from what is there: also of a run that is not finished.
+
+    Raises:
+        RunError: the folder holds no run, or cannot be written.
+    """
+    told = history(folder)
+    text = next((page for side in SIDES if len(page := rendered(told, side)) < MOST), rendered(told, SIDES[-1]))
+    run.write_whole(folder / "report.html", text)
+    return folder / "report.html"
+
+
+def rendered(told: History, side: int) -> bytes:
+    """The page with its pictures at a side, as UTF-8."""
+    from jinja2 import Environment, FileSystemLoader
+
+    pages = Environment(loader=FileSystemLoader(PAGES), autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    template = pages.get_template("report.html")
+    words = [of_word(told, story, side) for story in told.stories]
+    facts = {"words": words, "notes": told.notes, "settings": settings(told.recipe), "base": told.opened}
+    return template.render(**facts, proof=proof(told.folder), folder=told.folder.resolve().name).encode()
+
+
+def of_word(told: History, story: Story, side: int) -> dict[str, Any]:
+    """All that the page says of one word."""
+    steps = story.steps
+    ended = story.finished or {}
+    best = best_step(steps)
+    return {
+        "word": story.word,
+        "start": story.start,
+        "pictures": story.pictures,
+        "done": int(steps[-1]["step"]) if steps else 0,
+        "planned": int(steps[-1]["steps"]) if steps else 0,
+        "reason": ended.get("reason", ""),
+        "seconds": ended.get("seconds"),
+        "method": told.recipe.get("method", "inversion"),
+        "probe": probe_facts(steps),
+        "best": best,
+        "real": real(told, story, side),
+        "drawn": last_drawn(story, side),
+        "strip": strip(story, side),
+        "grid": grid(story, side),
+        "curves": curves(steps, best),
+        "near": near_over_time(steps),
+        "scores": kept_json(story.folder / "score.json"),
+        "looks": looks(story.folder, side),
+        "files": files(story),
+        "uses": uses(story),
+    }
+
+
+# pictures
+
+
+def shown(image: Image.Image, side: int, alt: str, label: str = "") -> Shown:
+    """A picture for the page."""
+    return Shown(address(image, side), alt, label, max(image.size) <= CRISP)
+
+
+def of_drawn(one: Drawn, side: int, label: str) -> Shown:
+    """A preview for the page."""
+    with Image.open(one.path) as image:
+        return shown(image, side, f"{one.prompt}, drawn at step {one.step} from seed {one.seed}", label)
+
+
+def real(told: History, story: Story, side: int) -> list[Shown]:
+    """The first of the word's own pictures as training saw them; none where they have gone since."""
+    try:
+        found = photos.gather(Path(story.source)).photos[:4]
+        trained = int(told.recipe.get("side") or 0) or side
+        return [
+            shown(picture(framed(one, min(trained, side)).pixels), side, f"Real picture {n} of {story.word}")
+            for n, one in enumerate(found, 1)
+        ]
+    except NeologismError:
+        return []
+
+
+def last_drawn(story: Story, side: int) -> list[Shown]:
+    """The newest preview of each prompt."""
+    newest = {(one.prompt, one.seed): one for one in story.drawn if story.word in one.prompt}
+    return [of_drawn(one, side, one.prompt) for one in list(newest.values())[:4]]
+
+
+def spread(steps: Sequence[int], most: int = FRAMES) -> list[int]:
+    """At most so many of the steps, evenly apart, the first and last among them."""
+    if len(steps) <= most:
+        return list(steps)
+    return [steps[round(place * (len(steps) - 1) / (most - 1))] for place in range(most)]
+
+
+def strip(story: Story, side: int) -> list[Shown]:
+    """The first prompt over the steps."""
+    of_word = [one for one in story.drawn if story.word in one.prompt]
+    if not of_word:
+        return []
+    first = [one for one in of_word if (one.prompt, one.seed) == (of_word[0].prompt, of_word[0].seed)]
+    kept = spread([one.step for one in first])
+    return [of_drawn(one, side, f"step {one.step}") for one in first if one.step in kept]
+
+
+def grid(story: Story, side: int) -> dict[str, Any]:
+    """Prompts down, steps across, the same seed in every column."""
+    steps = spread(sorted({one.step for one in story.drawn}), FRAMES // 2)
+    found: dict[tuple[str, int], dict[int, Drawn]] = {}
+    for one in story.drawn:
+        found.setdefault((one.prompt, one.seed), {})[one.step] = one
+    rows = [
+        {"prompt": prompt, "seed": seed, "cells": [of_drawn(by[s], side, "") if s in by else None for s in steps]}
+        for (prompt, seed), by in found.items()
+    ]
+    return {"steps": steps, "rows": rows}
+
+
+def looks(folder: Path, side: int) -> dict[str, Any] | None:
+    """Where the word looks, as `neologism explain` found it last for this run."""
+    facts = kept_json(folder / "explained.json")
+    sheet = folder / "explained.png"
+    if not facts or not sheet.is_file():
+        return None
+    with Image.open(sheet) as image:
+        return {"image": shown(image, max(side * 3, 3 * CRISP), f"Where the word looks in {facts['prompt']}")} | facts
+
+
+# numbers
+
+
+def curves(steps: Sequence[dict[str, Any]], best: int | None) -> list[dict[str, str]]:
+    """The curves there are values for."""
+    found: list[dict[str, str]] = []
+    for name, label, about in CURVES:
+        points = [(float(s["step"]), float(s[name])) for s in steps if s.get(name) is not None]
+        drawn = curve(label, points, name in AVERAGED, best if name == "probe" else None)
+        if drawn:
+            found.append({"label": label, "about": about, "svg": drawn})
+    return found
+
+
+def probes(steps: Sequence[dict[str, Any]]) -> list[tuple[int, float]]:
+    """Steps and losses of the probes."""
+    return [(int(s["step"]), float(s["probe"])) for s in steps if s.get("probe") is not None]
+
+
+def best_step(steps: Sequence[dict[str, Any]]) -> int | None:
+    """The step of the lowest probe loss, or None where nothing was probed."""
+    found = probes(steps)
+    return min(found, key=lambda pair: pair[1])[0] if found else None
+
+
+def probe_facts(steps: Sequence[dict[str, Any]]) -> dict[str, float] | None:
+    """The first, the lowest and the last loss on the probes."""
+    losses = [loss for _, loss in probes(steps)]
+    return {"first": losses[0], "lowest": min(losses), "last": losses[-1]} if losses else None
+
+
+def near_over_time(steps: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The nearest known words at a few steps."""
+    told = [s for s in steps if s.get("nearest")]
+    kept = spread([int(s["step"]) for s in told], 6)
+    return [{"step": int(s["step"]), "words": s["nearest"]} for s in told if int(s["step"]) in kept]
+
+
+def settings(recipe: dict[str, Any]) -> list[dict[str, Any]]:
+    """Every setting of the run: its value, whether it is the default, and what it means."""
+    rows: list[dict[str, Any]] = []
+    for spelled, name in FIELDS.items():
+        about = Recipe.model_fields[name]
+        default = about.get_default(call_default_factory=True)
+        plain = list(default) if isinstance(default, tuple) else default
+        value = recipe.get(spelled, default)
+        value = list(value) if isinstance(value, tuple) else value
+        if name in ("pictures", "start_from"):  # where they lie is nobody's business who is shown the page
+            value = [Path(str(one)).name for one in value]
+        told = "" if value is None else literal(value)
+        rows.append(
+            {
+                "name": spelled,
+                "value": told,
+                "changed": value != plain,
+                "about": " ".join((about.description or "").split()),
+            }
+        )
+    return rows
+
+
+# files and proof
+
+
+def proof(folder: Path) -> dict[str, Any] | None:
+    """Whether the base's tensors hash as before the run, and one number for all of them; None of a run without proof yet."""
+    kept = kept_json(folder / "base.json")
+    if not kept:
+        return None
+    before, after = kept["before"], kept["after"]
+    digest = hashlib.sha256(json.dumps(after, sort_keys=True).encode()).hexdigest()
+    tensors = sum(len(part) for part in after.values())
+    parts = [{"name": name, "tensors": len(part), "same": before.get(name) == part} for name, part in after.items()]
+    return {"same": before == after, "tensors": tensors, "digest": digest, "parts": parts}
+
+
+def files(story: Story) -> list[dict[str, Any]]:
+    """The files that the run made for use elsewhere."""
+    ended = story.finished or {}
+    named = [ended.get("file"), *ended.get("more", [])]
+    paths = [story.folder / Path(str(name)).name for name in named if name]
+    return [
+        {"name": path.name, "bytes": path.stat().st_size, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+        for path in paths
+        if path.is_file()
+    ]
+
+
+def uses(story: Story) -> list[dict[str, str]]:
+    """What to do with the word's file in each tool."""
+    file = story.folder / "word.safetensors"
+    if not file.is_file():
+        return []
+    told = formats.how_to_use(formats.load(file), file)
+    ours = f"Neologism: neologism generate 'a {story.word}' --word {file.name}"
+    return [{"tool": tool, "how": how} for tool, _, how in (line.partition(": ") for line in (ours, *told))]
+
+
+def kept_json(file: Path) -> Any:
+    """What a JSON file holds, or None where there is none that is whole."""
+    try:
+        return json.loads(file.read_text("utf-8"))
+    except (OSError, ValueError):
+        return None
