@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
+import json
+import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.table import Table
+
+from neologism.screen import plain
+
+if TYPE_CHECKING:
+    from neologism.scoring import Scored
 
 console = Console(stderr=True)
+Json = Annotated[bool, typer.Option("--json", help="Print facts as one JSON object on the last line.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, mps.")]
 Run = Annotated[Path, typer.Argument(help="The folder of a run.")]
 
 
 def register(app: typer.Typer) -> None:
     """Give the app these commands."""
     app.command(epilog="Example: neologism report words/my-mug")(report)
+    app.command(epilog="Example: neologism score words/my-mug --photos other-photos-of-it")(score)
 
 
 def wrote(file: Path) -> None:
@@ -27,3 +38,55 @@ def report(run: Run) -> None:
     from neologism.report import report as told
 
     wrote(told(run))
+
+
+def printed(facts: dict[str, Any]) -> None:
+    """Facts as one line of JSON."""
+    sys.stdout.write(json.dumps(facts, ensure_ascii=False, default=str) + "\n")
+
+
+def score(
+    source: Annotated[Path, typer.Argument(help="The folder of a finished run, or a word's file.")],
+    photos: Annotated[
+        Path | None, typer.Option(help="Photos to compare with, best such as it did not learn from.")
+    ] = None,
+    metrics: Annotated[
+        str,
+        typer.Option(
+            help="Folders or hub ids of CLIP, SigLIP, DINO, DINOv2, separated by commas; auto takes the usual ones."
+        ),
+    ] = "auto",
+    prompts: Annotated[Path | None, typer.Option(help="Text file of scenes, a line each, {} for the word.")] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="Pictures of every prompt.")] = 4,
+    steps: Annotated[int, typer.Option(min=1, help="Sampling steps.")] = 10,
+    base: Annotated[str | None, typer.Option(help="The base, where it is not the one the word tells.")] = None,
+    device: Device = "auto",
+    as_json: Json = False,
+) -> None:
+    """Say how good a word is: like the photos, true to prompts, various; beside the start word, the nearest word and the real photos."""
+    from neologism import learned, scoring
+    from neologism.families import open_model
+    from neologism.metrics import networks
+    from neologism.report import report as told
+
+    found = learned.sources(source, photos, base)
+    scenes = learned.prompts_in(prompts) if prompts else scoring.SCENES
+    seeing = networks(metrics, found[0].base)
+    model = open_model(found[0].base, device, "fp32")
+    scored = learned.score_all(found, model, seeing, range(seeds), scenes, steps, show_scored)
+    if source.is_dir():
+        wrote(told(source))
+    if as_json:
+        printed({"words": [one.as_dict() for one in scored]})
+
+
+def show_scored(scored: Scored) -> None:
+    """A word's figures as a table, and what they mean."""
+    table = Table("metric", plain(scored.word), "95 %", "anchors", box=None)
+    for metric in scored.metrics:
+        sure = "" if metric.low is None or metric.high is None else f"{metric.low:.3f} to {metric.high:.3f}"
+        anchors = ", ".join(f"{name} {value:.3f}" for name, value in metric.anchors.items())
+        table.add_row(plain(metric.name), f"{metric.own:.3f}", sure, plain(anchors))
+    console.print(table)
+    for text in scored.remarks:
+        console.print(plain(text), highlight=False, soft_wrap=True)

@@ -84,7 +84,8 @@ class School:
             with run.opened(folder, recipe):
                 self.news.append(learned_before(word, file))
             return None
-        found = photos.gather(Path(recipe.pictures[0]), recipe.side or self.model.size)
+        gathered = photos.gather(Path(recipe.pictures[0]), recipe.side or self.model.size)
+        found, _ = photos.parted(gathered, recipe.hold_out)
         with contextlib.ExitStack() as lock:
             lock.enter_context(run.opened(folder, recipe))
             lesson, events = prepared(self.model, recipe, folder, 0, found.photos)

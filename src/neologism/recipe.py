@@ -74,6 +74,9 @@ class Recipe(BaseModel):
     masks: bool = True
     """Learn only inside the mask of a picture that has one (transparency, or a file NAME.mask.png)."""
 
+    hold_out: Literal["none", "auto"] = "none"
+    """Keep a quarter of four or more pictures ("auto") from training, chosen by content: `neologism score` compares with them."""
+
     # captions
     captions: Literal["auto", "templates", "files"] = "auto"
     """Where prompts come from: a text file beside each picture where there is one ("auto"), templates only, or files only."""

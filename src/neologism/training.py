@@ -58,7 +58,7 @@ def train(recipe: Recipe, out: Path | str | None = None) -> Iterator[Event]:
     """
     folder = Path(out) if out else Path("words") / "-".join(run.slug(word) for word in recipe.words)
     side = recipe.side or native_side(recipe.base)
-    sets = [photos.gather(Path(source), side) for source in recipe.pictures]
+    sets = [photos.parted(photos.gather(Path(source), side), recipe.hold_out)[0] for source in recipe.pictures]
     model = opened_for(recipe, len(recipe.words))
     for word in recipe.words:
         check_word(word, model)
