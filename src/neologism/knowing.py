@@ -25,6 +25,7 @@ Run = Annotated[Path, typer.Argument(help="The folder of a run.")]
 def register(app: typer.Typer) -> None:
     """Give the app these commands."""
     app.command(epilog="Example: neologism report words/my-mug")(report)
+    app.command(epilog="Example: neologism benchmark dreambench/dataset --steps 400 --out compared")(benchmark)
     app.command(epilog="Example: neologism score words/my-mug --photos other-photos-of-it")(score)
 
 
@@ -90,3 +91,52 @@ def show_scored(scored: Scored) -> None:
     console.print(table)
     for text in scored.remarks:
         console.print(plain(text), highlight=False, soft_wrap=True)
+
+
+def benchmark(
+    folder: Annotated[Path, typer.Argument(help="A folder with a folder of pictures for each subject.")],
+    prompts: Annotated[
+        Path | None,
+        typer.Option(help="TOML of prompts by kind, or DreamBench's own text file; those that ship where not given."),
+    ] = None,
+    recipe: Annotated[str, typer.Option(help="Recipe of the runs: a TOML file, or one that ships.")] = "",
+    training_steps: Annotated[int | None, typer.Option(min=1, help="Steps that each word learns.")] = None,
+    metrics: Annotated[str, typer.Option(help="Networks that compare, as for score.")] = "auto",
+    seeds: Annotated[int, typer.Option(min=1, help="Pictures of every prompt.")] = 4,
+    steps: Annotated[int, typer.Option(min=1, help="Sampling steps.")] = 25,
+    base: Annotated[str, typer.Option(help="The base model.")] = "emoji",
+    device: Device = "auto",
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="Runs, pictures, benchmark.csv and index.html go here.")
+    ] = Path("benchmark"),
+    as_json: Json = False,
+) -> None:
+    """Teach a word for every subject and compare: all prompts, four seeds, beside the class word. Type the same again to go on."""
+    from neologism import protocol, screen
+    from neologism.cookbook import read
+    from neologism.families import open_model
+    from neologism.metrics import networks
+
+    told = protocol.asked(prompts, base)
+    settings = (read(Path(recipe)) if recipe else {}) | {"base": base, "device": device}
+    settings |= {"steps": training_steps} if training_steps else {}
+    seeing, model = networks(metrics, base), open_model(base, device, "fp32")
+    rows: list[protocol.Row] = []
+
+    def events() -> Any:
+        for event in protocol.benchmarked(model, folder, told, seeing, settings, range(seeds), steps, out):
+            if isinstance(event, list):
+                rows.extend(event)
+                console.print(f"{plain(event[0].subject)}: {event[0].metric} {event[0].word:.3f}", highlight=False)
+            else:
+                yield event
+
+    screen.follow(events(), console)
+    table, page = protocol.written(rows, out)
+    for total in protocol.totals(rows):
+        line = f"{total.metric}, {total.network}: {total.word:.3f} (class word {total.class_word:.3f}), {total.subjects} subjects"
+        console.print(plain(line), highlight=False, soft_wrap=True)
+    wrote(table)
+    wrote(page)
+    if as_json:
+        printed({"totals": [vars(total) for total in protocol.totals(rows)], "table": table, "page": page})

@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from PIL import Image
+
 from neologism import formats, photos, run
 from neologism.errors import PhotosError, RunError
 from neologism.families import Model
@@ -91,6 +93,12 @@ def known(start: str) -> str:
 def shown(photo: Photo) -> Shown:
     """A photo with its mask."""
     return Shown(*opened(photo))
+
+
+def image_at(file: Path) -> Image.Image:
+    """A picture in memory."""
+    with Image.open(file) as image:
+        return image.convert("RGB")
 
 
 def score_all(

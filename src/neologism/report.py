@@ -66,13 +66,17 @@ def report(folder: Path) -> Path:
 
 def rendered(told: History, side: int) -> bytes:
     """The page with its pictures at a side, as UTF-8."""
-    from jinja2 import Environment, FileSystemLoader
-
-    pages = Environment(loader=FileSystemLoader(PAGES), autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    template = pages.get_template("report.html")
+    template = environment().get_template("report.html")
     words = [of_word(told, story, side) for story in told.stories]
     facts = {"words": words, "notes": told.notes, "settings": settings(told.recipe), "base": told.opened}
     return template.render(**facts, proof=proof(told.folder), folder=told.folder.resolve().name).encode()
+
+
+def environment() -> Any:
+    """The templates, whose every value is escaped."""
+    from jinja2 import Environment, FileSystemLoader
+
+    return Environment(loader=FileSystemLoader(PAGES), autoescape=True, trim_blocks=True, lstrip_blocks=True)
 
 
 def of_word(told: History, story: Story, side: int) -> dict[str, Any]:
