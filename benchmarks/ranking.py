@@ -25,6 +25,7 @@ from torch import Tensor
 
 from benchmarks import record
 from neologism import previewing, run, training
+from neologism.diagnosing import Diagnosis
 from neologism.embedding import Embedding
 from neologism.events import Checkpoint, Finished, Opened
 from neologism.families import Model, open_model
@@ -123,7 +124,13 @@ def timed(spent: list[float]) -> Iterator[None]:
         yield
 
 
-TOLD_BY: list[tuple[Any, str]] = [(previewing, "previews"), (previewing, "sheet"), (training, "report")]
+TOLD_BY: list[tuple[Any, str]] = [
+    (previewing, "previews"),
+    (previewing, "sheet"),
+    (Diagnosis, "step"),
+    (Diagnosis, "pictures"),
+    (training, "report"),
+]
 """What a run does to tell what it learns."""
 
 

@@ -26,6 +26,7 @@ def register(app: typer.Typer) -> None:
     """Give the app these commands."""
     app.command(epilog="Example: neologism report words/my-mug")(report)
     app.command(epilog="Example: neologism benchmark dreambench/dataset --steps 400 --out compared")(benchmark)
+    app.command(epilog="Example: neologism watch words/my-mug")(watch)
     app.command(epilog="Example: neologism score words/my-mug --photos other-photos-of-it")(score)
 
 
@@ -140,3 +141,24 @@ def benchmark(
     wrote(page)
     if as_json:
         printed({"totals": [vars(total) for total in protocol.totals(rows)], "table": table, "page": page})
+
+
+def watch(
+    run: Run,
+    once: Annotated[bool, typer.Option("--once", help="Show how it is now, and end.")] = False,
+    every: Annotated[float, typer.Option(min=0.1, help="Seconds between looks.")] = 1.0,
+) -> None:
+    """Follow a run that another process is doing: its numbers as they come. Ends with the run, or by Ctrl-C; the run goes on."""
+    import time
+
+    from rich.live import Live
+
+    from neologism.watching import ended, panel
+
+    if once:
+        console.print(panel(run))
+        return
+    with Live(panel(run), console=console, auto_refresh=False) as live:
+        while not ended(run):
+            time.sleep(every)
+            live.update(panel(run), refresh=True)

@@ -11,7 +11,7 @@ from pathlib import Path
 from neologism import formats, photos, previewing, run, verifying
 from neologism.device import enough_memory
 from neologism.errors import NeologismError, RecipeError
-from neologism.events import Event, Failed, Finished, Step
+from neologism.events import Event, Failed, Finished, Picture, Step
 from neologism.families import Model
 from neologism.lessons import Lesson
 from neologism.loop import loop
@@ -27,6 +27,7 @@ from neologism.training import (
     prepared,
     previews,
     prove,
+    remarks,
     warnings,
 )
 from neologism.vocabulary import check_word
@@ -93,6 +94,7 @@ class School:
             pupil = Pupil(course, lesson, found.photos, lock.pop_all(), {word: lesson.step})
         self.pupils[word] = pupil
         self.news += [pupil.told(event) for event in (*warnings(self.model, word, found, recipe), *events)]
+        course.diagnosis(lesson, found.photos)
         if lesson.step == 0:
             lesson.probe()
             self.news += [pupil.told(event) for event in previews(course, lesson)]
@@ -114,6 +116,7 @@ class School:
         """What follows from a step of a word: checkpoints, previews, its file, or the end of its attempt."""
         lesson, recipe = pupil.lesson, pupil.course.recipe
         yield pupil.told(event)
+        yield from map(pupil.told, remarks(pupil.course, lesson, event))
         try:
             due = isinstance(event, Step) and lesson.step % recipe.checkpoint_every == 0
             if not lesson.failed and (lesson.done or due):
@@ -143,7 +146,8 @@ class School:
         """A word's file and pictures."""
         drawn = list(previews(pupil.course, pupil.lesson))
         yield from drawn
-        done = finish(pupil.course, pupil.lesson, pupil.shown, drawn)
+        ended = [event for event in drawn if isinstance(event, Picture)]
+        done = finish(pupil.course, pupil.lesson, pupil.shown, ended)
         self.unproven.append((pupil.course, done.file))
         yield done
 
@@ -208,6 +212,8 @@ def check_shared(recipes: Sequence[Recipe]) -> None:
         raise RecipeError(
             "Found contrastive, which sets one word against its class. Use neologism train for each word."
         )
+    if any(recipe.tracker != "none" for recipe in recipes):
+        raise RecipeError("Found tracker, which follows one run. Leave it out, or use neologism train for each word.")
     for name in SHARED:
         values = {getattr(recipe, name) for recipe in recipes}
         if len(values) > 1:

@@ -6,14 +6,16 @@ import contextlib
 import json
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from neologism import captions, formats, initial, lessons, memory, photos, previewing, run, verifying
 from neologism.device import Limits, enough_memory
+from neologism.diagnosing import Diagnosis
 from neologism.errors import RunError
 from neologism.events import Cached, Checkpoint, Event, Failed, Finished, Opened, Picture, Started, Step, Warned
 from neologism.families import Model, native_side, open_model
+from neologism.framing import framed, picture
 from neologism.latents import Latents, cached
 from neologism.lessons import Lesson
 from neologism.loop import loop
@@ -22,6 +24,7 @@ from neologism.photos import Gathered, Photo
 from neologism.prior import prior
 from neologism.recipe import Recipe
 from neologism.report import report
+from neologism.tracking import tracked
 from neologism.vocabulary import check_fit, check_word, pieces_warning
 
 
@@ -35,6 +38,7 @@ class Course:
     journal: run.Journal
     began: float
     before: dict[str, dict[str, str]]
+    diagnoses: dict[str, Diagnosis] = field(default_factory=dict[str, Diagnosis])
 
     @classmethod
     def begun(
@@ -46,6 +50,15 @@ class Course:
     def folder(self, lesson: Lesson) -> Path:
         """Where a word's own files go."""
         return run.word_folder(self.out, lesson.word, alone=len(self.recipe.words) == 1)
+
+    def diagnosis(self, lesson: Lesson, shown: list[Photo] | None = None) -> Diagnosis:
+        """What watches over a word; `shown` are its photos, known when it begins."""
+        if lesson.word not in self.diagnoses or shown is not None:
+            side = self.recipe.side or self.model.size
+            seen = [picture(framed(photo, side).pixels) for photo in (shown or [])[:10]]
+            length = next((self_length for key, self_length in lesson.lengths.items() if key in lesson.rows), None)
+            self.diagnoses[lesson.word] = Diagnosis(lesson.word, length, seen)
+        return self.diagnoses[lesson.word]
 
 
 def train(recipe: Recipe, out: Path | str | None = None) -> Iterator[Event]:
@@ -62,8 +75,10 @@ def train(recipe: Recipe, out: Path | str | None = None) -> Iterator[Event]:
     model = opened_for(recipe, len(recipe.words))
     for word in recipe.words:
         check_word(word, model)
-    with run.opened(folder, recipe), enough_memory(model.machine.device):
-        yield from journey(model, recipe, folder, sets)
+    with run.opened(folder, recipe), enough_memory(model.machine.device), tracked(recipe.tracker, folder) as tracker:
+        for event in journey(model, recipe, folder, sets):
+            tracker.tell(event)
+            yield event
 
 
 def opened_for(recipe: Recipe, together: int = 1) -> Model:
@@ -165,7 +180,8 @@ def sayer(word: str, shown: list[Photo], recipe: Recipe) -> lessons.Said:
 
 def learned(course: Course, made: list[Lesson], shown: list[list[Photo]]) -> Iterator[Event]:
     """Previews, steps, checkpoints; then each word's file and sheet, and the proof."""
-    for lesson in made:
+    for lesson, of_it in zip(made, shown, strict=True):
+        course.diagnosis(lesson, of_it)
         if lesson.step == 0:
             lesson.probe()
             yield from previews(course, lesson)
@@ -179,7 +195,7 @@ def learned(course: Course, made: list[Lesson], shown: list[list[Photo]]) -> Ite
     for lesson, of_it in whole:
         ended = list(previews(course, lesson))
         yield from ended
-        finished.append(finish(course, lesson, of_it, ended))
+        finished.append(finish(course, lesson, of_it, [event for event in ended if isinstance(event, Picture)]))
     if finished:
         prove(course, [event.file for event in finished], verifying.hashes(course.model))
     yield from finished
@@ -194,6 +210,7 @@ def steps(course: Course, made: list[Lesson]) -> Iterator[Event]:
     try:
         for lesson, event in loop(course.model, made):
             yield timed(event, began, first) if isinstance(event, Step) else event
+            yield from remarks(course, lesson, event)
             if isinstance(event, Failed):
                 continue
             if lesson.done or (isinstance(event, Step) and lesson.step % course.recipe.checkpoint_every == 0):
@@ -221,9 +238,17 @@ def timed(event: Step, began: float, first: int) -> Step:
     return replace(event, seconds_left=pace * (event.steps - event.step))
 
 
-def previews(course: Course, lesson: Lesson) -> Iterator[Picture]:
-    """The recipe's preview prompts as the word draws them now."""
-    return previewing.previews(course.model, course.recipe, course.folder(lesson), lesson)
+def previews(course: Course, lesson: Lesson) -> Iterator[Picture | Warned]:
+    """The recipe's preview prompts as the word draws them now, and what to say of them."""
+    drawn = list(previewing.previews(course.model, course.recipe, course.folder(lesson), lesson))
+    yield from drawn
+    yield from map(Warned, course.diagnosis(lesson).pictures(drawn))
+
+
+def remarks(course: Course, lesson: Lesson, event: Event) -> Iterator[Warned]:
+    """What to say after a step."""
+    if isinstance(event, Step):
+        yield from map(Warned, course.diagnosis(lesson).step(event))
 
 
 def finish(course: Course, lesson: Lesson, shown: list[Photo], ended: list[Picture]) -> Finished:
