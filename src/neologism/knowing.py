@@ -26,6 +26,9 @@ def register(app: typer.Typer) -> None:
     """Give the app these commands."""
     app.command(epilog="Example: neologism report words/my-mug")(report)
     app.command(epilog="Example: neologism benchmark dreambench/dataset --steps 400 --out compared")(benchmark)
+    app.command(epilog="Example: neologism explain 'a <my-mug> on a table' --word words/my-mug/word.safetensors")(
+        explain
+    )
     app.command(epilog="Example: neologism watch words/my-mug")(watch)
     app.command(epilog="Example: neologism score words/my-mug --photos other-photos-of-it")(score)
 
@@ -162,3 +165,41 @@ def watch(
         while not ended(run):
             time.sleep(every)
             live.update(panel(run), refresh=True)
+
+
+def explain(
+    prompt: Annotated[str, typer.Argument(help="What to draw, the learned word in it.")],
+    word: Annotated[list[Path] | None, typer.Option(help="File of a learned word, or the folder of its run.")] = None,
+    of: Annotated[str, typer.Option(help="The word to follow; the first learned one where not given.")] = "",
+    base: Annotated[str | None, typer.Option(help="The base, where it is not the one the word tells.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the picture.")] = 0,
+    steps: Annotated[int, typer.Option(min=1, help="Sampling steps.")] = 20,
+    device: Device = "auto",
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Folder for explained.png; the run's where not given.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Show where a word looks: the prompt as tokens with the lengths of their vectors, and the word's attention over the picture."""
+    from neologism import explaining, formats
+    from neologism.families import open_model
+    from neologism.report import report as told
+
+    files = [path / "word.safetensors" if path.is_dir() else path for path in word or []]
+    words = [formats.load(file) for file in files]
+    followed = of or (words[0].word if words else prompt.split()[-1])
+    model = open_model(base or (words[0].base if words else "") or "emoji", device, "fp32")
+    looks = explaining.explain(model, prompt, words, followed, seed, steps)
+    for key, tokens in looks.tokens.items():
+        parts = (
+            f"[bold]{plain(t.written)}[/] {t.norm:.2f}" if t.learned else f"{plain(t.written)} {t.norm:.2f}"
+            for t in tokens
+        )
+        console.print(f"{key}: {'   '.join(parts)}", highlight=False, soft_wrap=True)
+    console.print(plain(looks.told), highlight=False, soft_wrap=True)
+    folder = out or (files[0].parent if files else Path("."))
+    wrote(explaining.kept(looks, prompt, followed, folder))
+    if (folder / "recipe.toml").is_file():
+        wrote(told(folder))
+    if as_json:
+        printed({"word": followed, "lift": looks.lift, "told": looks.told, "sheet": folder / "explained.png"})
