@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from neologism.cookbook import chosen, read, shipped, written
 from neologism.errors import RecipeError
-from neologism.recipe import Recipe, recipe, unknown_setting
+from neologism.recipe import Recipe, recipe
 
 NUMBERS = st.floats(1e-9, 1e9)
 SETTINGS = st.fixed_dictionaries(
@@ -91,7 +91,7 @@ def test_an_unknown_setting_gets_the_nearest_known_one() -> None:
 
 
 def test_an_unknown_setting_far_from_all_gets_the_list() -> None:
-    assert "There is no setting 'zzzzzz'. Known are: pictures, words, like, from, base" in unknown_setting("zzzzzz")
+    refused("There is no setting 'zzzzzz'. Known are: pictures, words, like, from, base", zzzzzz=1)
 
 
 def test_all_unknown_settings_are_told_at_once() -> None:

@@ -135,4 +135,4 @@ def test_the_readme_lists_every_room_and_only_those(page: str) -> None:
     tree = re.search(r"```\nsrc/neologism/\n(.*?)```", (ROOT / page).read_text("utf-8"), re.DOTALL)
     assert tree, f"{page} has no tree of src/neologism/"
     listed = {name.removesuffix("/").removesuffix(".py") for name in re.findall(r"^  (\S+)  ", tree[1], re.MULTILINE)}
-    assert listed == rooms() | {"emoji", "pages", "recipes"}
+    assert listed == rooms() | {"emoji", "pages", "prompts", "recipes"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 from typing import TYPE_CHECKING
 
@@ -137,3 +138,17 @@ def check_weights(recipe: Recipe) -> None:
         raise ValueError(
             f"found half_weights with {others[-1]}; weights are kept in one way only, so leave one of them out"
         )
+
+
+def unknown_setting(name: str, known: list[str]) -> str:
+    """What is said of a setting nobody knows."""
+    near = difflib.get_close_matches(name, known, n=1)
+    hint = f"Did you mean {near[0]!r}?" if near else f"Known are: {', '.join(known)}."
+    return f"There is no setting {name!r}. {hint}"
+
+
+def told(mistake: Any) -> str:
+    """One of pydantic's complaints as a sentence."""
+    name = ".".join(str(part) for part in mistake["loc"]) or "recipe"
+    text = str(mistake["msg"]).removeprefix("Value error, ")
+    return f"{name}: {text[0].lower()}{text[1:]}" + (f" (found {mistake['input']!r})." if mistake["loc"] else ".")

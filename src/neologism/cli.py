@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from neologism import comparison, findings, options, screen, tuning
+from neologism import comparison, knowing, options, screen, tuning
 from neologism.errors import NeologismError
 
 app = typer.Typer(
@@ -260,10 +260,9 @@ def recipe(
         sys.stdout.write(chosen(name).read_text("utf-8") if name else written(Recipe()))
 
 
-app.command(epilog=findings.REPORT)(findings.report)
-app.command(epilog=findings.SCORE)(findings.score)
 app.command("finetune", epilog=tuning.EXAMPLE)(options.with_pairs(tuning.finetune))
 app.command("compare", epilog=comparison.EXAMPLE)(comparison.compare)
+knowing.register(app)
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from torch.nn import functional as F
 
-from neologism import batches, domain, objective, pairs, photos, report, run, training, verifying
+from neologism import batches, domain, objective, pairs, photos, run, training, verifying
 from neologism.allowed import CAPTIONS
 from neologism.batches import Batch
 from neologism.contact import contact_sheet
@@ -30,6 +30,7 @@ from neologism.methods.text_side import TextSide
 from neologism.photos import Photo
 from neologism.prior import drawn
 from neologism.recipe import Recipe
+from neologism.report import report
 from neologism.training import Course
 
 NAME = CAPTIONS
@@ -99,7 +100,7 @@ def journey(model: Model, recipe: Recipe, out: Path, found: pairs.Pairs) -> Iter
     for event in [*told, Started(NAME, "the base", lesson.step), *tuned(course, lesson, stuff)]:
         course.journal.tell(event)
         if isinstance(event, Finished):
-            report.report(out)
+            report(out)
         yield event
 
 

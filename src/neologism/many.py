@@ -8,15 +8,16 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from neologism import formats, photos, report, run, verifying
+from neologism import formats, photos, previewing, run, verifying
 from neologism.device import enough_memory
 from neologism.errors import NeologismError, RecipeError
-from neologism.events import Event, Failed, Finished, Step
+from neologism.events import Event, Failed, Finished, Picture, Step
 from neologism.families import Model
 from neologism.lessons import Lesson
 from neologism.loop import loop
 from neologism.photos import Photo
 from neologism.recipe import SHARED, Recipe
+from neologism.report import report
 from neologism.training import (
     Course,
     finish,
@@ -24,9 +25,9 @@ from neologism.training import (
     opened_for,
     opening,
     prepared,
-    preview_due,
     previews,
     prove,
+    remarks,
     warnings,
 )
 from neologism.vocabulary import check_word
@@ -47,8 +48,6 @@ class Pupil:
     def told(self, event: Event) -> Event:
         """The event, journalled."""
         self.course.journal.tell(event)
-        if isinstance(event, Finished):
-            report.report(self.course.out)
         return event
 
 
@@ -86,7 +85,8 @@ class School:
             with run.opened(folder, recipe):
                 self.news.append(learned_before(word, file))
             return None
-        found = photos.gather(Path(recipe.pictures[0]), recipe.side or self.model.size)
+        gathered = photos.gather(Path(recipe.pictures[0]), recipe.side or self.model.size)
+        found, _ = photos.parted(gathered, recipe.hold_out)
         with contextlib.ExitStack() as lock:
             lock.enter_context(run.opened(folder, recipe))
             lesson, events = prepared(self.model, recipe, folder, 0, found.photos)
@@ -94,6 +94,7 @@ class School:
             pupil = Pupil(course, lesson, found.photos, lock.pop_all(), {word: lesson.step})
         self.pupils[word] = pupil
         self.news += [pupil.told(event) for event in (*warnings(self.model, word, found, recipe), *events)]
+        course.diagnosis(lesson, found.photos)
         if lesson.step == 0:
             lesson.probe()
             self.news += [pupil.told(event) for event in previews(course, lesson)]
@@ -115,11 +116,12 @@ class School:
         """What follows from a step of a word: checkpoints, previews, its file, or the end of its attempt."""
         lesson, recipe = pupil.lesson, pupil.course.recipe
         yield pupil.told(event)
+        yield from map(pupil.told, remarks(pupil.course, lesson, event))
         try:
             due = isinstance(event, Step) and lesson.step % recipe.checkpoint_every == 0
             if not lesson.failed and (lesson.done or due):
                 yield pupil.told(keep(pupil.course, lesson, pupil.kept))
-            if preview_due(recipe, lesson, event):
+            if previewing.due(recipe, lesson, event):
                 yield from map(pupil.told, previews(pupil.course, lesson))
         except NeologismError as error:
             yield self.given_up(pupil, error)
@@ -142,8 +144,10 @@ class School:
 
     def finished(self, pupil: Pupil) -> Iterator[Event]:
         """A word's file and pictures."""
-        yield from previews(pupil.course, pupil.lesson)
-        done = finish(pupil.course, pupil.lesson, pupil.shown)
+        drawn = list(previews(pupil.course, pupil.lesson))
+        yield from drawn
+        ended = [event for event in drawn if isinstance(event, Picture)]
+        done = finish(pupil.course, pupil.lesson, pupil.shown, ended)
         self.unproven.append((pupil.course, done.file))
         yield done
 
@@ -164,6 +168,7 @@ class School:
         for course, file in self.unproven:
             with contextlib.suppress(NeologismError):
                 prove(course, [file], after)
+                report(course.out)
         self.unproven.clear()
 
 
@@ -207,6 +212,8 @@ def check_shared(recipes: Sequence[Recipe]) -> None:
         raise RecipeError(
             "Found contrastive, which sets one word against its class. Use neologism train for each word."
         )
+    if any(recipe.tracker != "none" for recipe in recipes):
+        raise RecipeError("Found tracker, which follows one run. Leave it out, or use neologism train for each word.")
     for name in SHARED:
         values = {getattr(recipe, name) for recipe in recipes}
         if len(values) > 1:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -78,6 +77,9 @@ class Recipe(BaseModel):
     """Also show each picture mirrored (not for things with writing or a left and a right)."""
     masks: bool = True
     """Learn only inside the mask of a picture that has one (transparency, or a file NAME.mask.png)."""
+
+    hold_out: Literal["none", "auto"] = "none"
+    """Keep a quarter of four or more pictures ("auto") from training, chosen by content: `neologism score` compares with them."""
 
     # captions
     captions: Literal["auto", "templates", "files"] = "auto"
@@ -177,6 +179,8 @@ class Recipe(BaseModel):
     """Steps between checkpoints; a crash loses at most the steps since the last one."""
     preview_every: int = Field(default=0, ge=0)
     """Steps between previews; 0 draws them only at the start and at the end."""
+    tracker: Literal["none", "tensorboard"] = "none"
+    """Also write numbers and previews into RUN/tracking for TensorBoard (pip install 'neologism[tracking]')."""
     preview_prompts: Words = ("a {}", "a {} on a blue background", "a small {} on a green background", "a red {}")
     """Prompts drawn as previews, {} standing for the word; the same seeds every time."""
 
@@ -278,23 +282,9 @@ def recipe(**settings: Any) -> Recipe:
     """
     unknown = [name for name in settings if name not in FIELDS and name not in FIELDS.values()]
     if unknown:
-        raise RecipeError("\n".join(unknown_setting(name) for name in unknown))
+        raise RecipeError("\n".join(allowed.unknown_setting(name, list(FIELDS)) for name in unknown))
     renamed = {next((a for a, n in FIELDS.items() if n == name), name): value for name, value in settings.items()}
     try:
         return Recipe(**renamed)
     except ValidationError as error:
-        raise RecipeError("\n".join(told(mistake) for mistake in error.errors())) from None
-
-
-def unknown_setting(name: str) -> str:
-    """What is said of a setting nobody knows."""
-    near = difflib.get_close_matches(name, FIELDS, n=1)
-    hint = f"Did you mean {near[0]!r}?" if near else f"Known are: {', '.join(FIELDS)}."
-    return f"There is no setting {name!r}. {hint}"
-
-
-def told(mistake: Any) -> str:
-    """One of pydantic's complaints as a sentence."""
-    name = ".".join(str(part) for part in mistake["loc"]) or "recipe"
-    text = str(mistake["msg"]).removeprefix("Value error, ")
-    return f"{name}: {text[0].lower()}{text[1:]}" + (f" (found {mistake['input']!r})." if mistake["loc"] else ".")
+        raise RecipeError("\n".join(allowed.told(mistake) for mistake in error.errors())) from None

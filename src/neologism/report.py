@@ -1,223 +1,287 @@
-"""A run folder -> report.html: one page that needs nothing beside it."""
+"""A run folder -> report.html: one page that stands by itself, without script, font or picture from anywhere else."""
 
 from __future__ import annotations
 
-import base64
-import html
-import io
+import hashlib
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
-from neologism import formats, run
-from neologism.cookbook import read
-from neologism.errors import EmbeddingError, PhotosError, RunError
+from neologism import formats, photos, run
+from neologism.cookbook import literal
+from neologism.errors import NeologismError
 from neologism.framing import framed, picture
-from neologism.photos import gather
+from neologism.history import Drawn, History, Story, history
+from neologism.plotting import curve
 from neologism.recipe import FIELDS, Recipe
+from neologism.thumbnails import CRISP, address
 
-TEMPLATE = Path(__file__).parent / "pages" / "report.html"
-SHOWN = 256  # pixels: what is larger is reduced
-MOST_STEPS, MOST_PHOTOS, POINTS = 8, 6, 300
-WIDE, HIGH = 520, 160
+PAGES = Path(__file__).parent / "pages"
+SIDES = (256, 192, 128, 96, 64)
+"""Sides of the pictures in the page, in pixels: the largest at which it stays under `MOST` is taken."""
+MOST = 4_500_000
+FRAMES = 16
+"""Pictures in a filmstrip, and columns of a grid, at most: spread over all there are, the first and last among them."""
+CURVES = (
+    ("probe", "Loss on fixed probes", "The same pictures, times and noise every time, so this line can be trusted."),
+    ("loss", "Training loss", "Faint: every step. It jumps with the noise that was drawn; look at the average."),
+    (
+        "norm",
+        "Length of the vectors",
+        "Known words lie near where it starts. Very long words drown the rest of a prompt.",
+    ),
+    ("cosine", "Likeness to the start", "1 is the start word, 0 has nothing in common with it."),
+    ("gradient", "Gradient", "How hard the pictures pull. Near zero throughout: nothing is learned."),
+    ("rate", "Learning rate", "As a share of the vocabulary's typical number."),
+)
+"""The curves of the page: the name in a Step, what it is called, and how to read it."""
+AVERAGED = ("loss", "gradient")
 
 
 @dataclass(frozen=True)
-class Told:
-    """What the events of one word tell.
+class Shown:
+    """A picture of the page: its data address, what it shows in words, its caption, and whether its pixels stay crisp."""
 
-    Attributes:
-        steps: its Step events, in order. pictures: its previews' files by prompt and step.
-        opened, started, finished: those events, or {} where there is none. warnings: what the user should know.
-    """
-
-    steps: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
-    pictures: dict[str, dict[int, Path]] = field(default_factory=dict[str, dict[int, Path]])
-    opened: dict[str, Any] = field(default_factory=dict[str, Any])
-    started: dict[str, Any] = field(default_factory=dict[str, Any])
-    finished: dict[str, Any] = field(default_factory=dict[str, Any])
-    warnings: list[str] = field(default_factory=list[str])
+    address: str
+    alt: str
+    label: str
+    crisp: bool
 
 
-def report(folder: Path) -> list[Path]:
-    """Write report.html for every word of a run; the files. A run that is not finished has one, too.
+def report(folder: Path) -> Path:
+    """Write report.html into a run's folder, from what is there: also of a run that is not finished.
 
     Raises:
-        RunError: the folder holds no run.
+        RunError: the folder holds no run, or cannot be written.
     """
-    events = [run.parsed(line) for line in lines(folder / "events.jsonl")]
-    settings = read(folder / "recipe.toml") if (folder / "recipe.toml").exists() else {}
-    words = [str(word) for word in settings.get("words", ())]
-    if not events or not words:
-        raise RunError(f"{folder} holds no run (recipe.toml and events.jsonl). Give the folder that train wrote into.")
-    files: list[Path] = []
-    for number, word in enumerate(words):
-        place = run.word_folder(folder, word, alone=len(words) == 1)
-        page = rendered(folder, place, word, settings["pictures"][number], settings, told(events, word, place))
-        run.write_whole(place / "report.html", page.encode())
-        files.append(place / "report.html")
-    return files
+    told = history(folder)
+    text = next((page for side in SIDES if len(page := rendered(told, side)) < MOST), rendered(told, SIDES[-1]))
+    run.write_whole(folder / "report.html", text)
+    return folder / "report.html"
 
 
-def lines(file: Path) -> list[str]:
-    """A file's lines, none where it is missing."""
-    return file.read_text("utf-8").splitlines() if file.exists() else []
+def rendered(told: History, side: int) -> bytes:
+    """The page with its pictures at a side, as UTF-8."""
+    template = environment().get_template("report.html")
+    words = [of_word(told, story, side) for story in told.stories]
+    facts = {"words": words, "notes": told.notes, "settings": settings(told.recipe), "base": told.opened}
+    return template.render(**facts, proof=proof(told.folder), folder=told.folder.resolve().name).encode()
 
 
-def told(events: Sequence[Mapping[str, Any]], word: str, place: Path) -> Told:
-    """What the events tell of one word."""
-    found = Told()
-    for event in events:
-        kind = event.get("event")
-        if kind == "Opened":
-            found.opened.update(event)
-        elif kind == "Warned":
-            found.warnings.append(str(event["text"]))
-        elif event.get("word") == word:
-            note(found, str(kind), event, place)
-    return found
+def environment() -> Any:
+    """The templates, whose every value is escaped."""
+    from jinja2 import Environment, FileSystemLoader
+
+    return Environment(loader=FileSystemLoader(PAGES), autoescape=True, trim_blocks=True, lstrip_blocks=True)
 
 
-def note(found: Told, kind: str, event: Mapping[str, Any], place: Path) -> None:
-    """Take up one event of the word."""
-    if kind == "Step":
-        found.steps.append(dict(event))
-    elif kind == "Picture":
-        file = place / "pictures" / Path(str(event["path"])).name  # the folder may have been moved since
-        found.pictures.setdefault(str(event["prompt"]), {})[int(event["step"])] = file
-    elif kind in ("Started", "Finished"):
-        getattr(found, kind.lower()).update(event)
+def of_word(told: History, story: Story, side: int) -> dict[str, Any]:
+    """All that the page says of one word."""
+    steps = story.steps
+    ended = story.finished or {}
+    best = best_step(steps)
+    return {
+        "word": story.word,
+        "start": story.start,
+        "pictures": story.pictures,
+        "done": int(steps[-1]["step"]) if steps else 0,
+        "planned": int(steps[-1]["steps"]) if steps else 0,
+        "reason": ended.get("reason", ""),
+        "seconds": ended.get("seconds"),
+        "method": told.recipe.get("method", "inversion"),
+        "probe": probe_facts(steps),
+        "best": best,
+        "real": real(told, story, side),
+        "drawn": last_drawn(story, side),
+        "strip": strip(story, side),
+        "grid": grid(story, side),
+        "curves": curves(steps, best),
+        "near": near_over_time(steps),
+        "scores": kept_json(story.folder / "score.json"),
+        "looks": looks(story.folder, side),
+        "files": files(story),
+        "uses": uses(story),
+    }
 
 
-def rendered(folder: Path, place: Path, word: str, source: str, settings: dict[str, Any], seen: Told) -> str:
-    """The page of one word."""
-    from jinja2 import Environment
-
-    last = seen.steps[-1] if seen.steps else {}
-    facts = {
-        "word": word, "base": seen.opened.get("base", ""), "family": seen.opened.get("family", ""),
-        "where": seen.opened.get("reason", ""), "start": seen.started.get("start", ""), "step": last.get("step", 0),
-        "reason": seen.finished.get("reason", "not finished yet"), "seconds": seen.finished.get("seconds"),
-        "nearest": last.get("nearest", ()), "cosine": last.get("cosine"), "norm": last.get("norm"),
-        "method": settings.get("method", "inversion"), "warnings": seen.warnings,
-        "real": real(source), "strips": strips(seen.pictures), "curves": curves(seen.steps),
-        "proof": proof(folder), "files": files(place), "scores": scores(place),
-        "settings": {name: value for name, value in settings.items() if value != usual(name)},
-    }  # fmt: skip
-    return Environment(autoescape=True).from_string(TEMPLATE.read_text("utf-8")).render(facts)
+# pictures
 
 
-def usual(name: str) -> Any:
-    """A setting's default, as a recipe file has it."""
-    value = Recipe.model_fields[FIELDS[name]].get_default() if name in FIELDS else None
-    return list(value) if isinstance(value, tuple) else value
+def shown(image: Image.Image, side: int, alt: str, label: str = "") -> Shown:
+    """A picture for the page."""
+    return Shown(address(image, side), alt, label, max(image.size) <= CRISP)
 
 
-def real(source: str) -> list[str]:
-    """The first of the user's pictures as training saw them; none where they are no longer there."""
+def of_drawn(one: Drawn, side: int, label: str) -> Shown:
+    """A preview for the page."""
+    with Image.open(one.path) as image:
+        return shown(image, side, f"{one.prompt}, drawn at step {one.step} from seed {one.seed}", label)
+
+
+def real(told: History, story: Story, side: int) -> list[Shown]:
+    """The first of the word's own pictures as training saw them; none where they have gone since."""
     try:
-        photos = gather(Path(source)).photos[:MOST_PHOTOS]
+        found = photos.gather(Path(story.source)).photos[:4]
+        trained = int(told.recipe.get("side") or 0) or side
         return [
-            embedded(picture(framed(photo, SHOWN if min(photo.size) > SHOWN else min(photo.size)).pixels))
-            for photo in photos
+            shown(picture(framed(one, min(trained, side)).pixels), side, f"Real picture {n} of {story.word}")
+            for n, one in enumerate(found, 1)
         ]
-    except PhotosError:
+    except NeologismError:
         return []
 
 
-def strips(pictures: Mapping[str, Mapping[int, Path]]) -> list[dict[str, Any]]:
-    """Each prompt's previews over the steps, at most so many, the first and the last among them."""
-    found: list[dict[str, Any]] = []
-    for prompt, by_step in pictures.items():
-        steps = sorted(step for step, file in by_step.items() if file.exists())
-        if len(steps) > MOST_STEPS:
-            steps = sorted({steps[round(i * (len(steps) - 1) / (MOST_STEPS - 1))] for i in range(MOST_STEPS)})
-        shots = [{"step": step, "image": embedded(opened(by_step[step]))} for step in steps]
-        found += [{"prompt": prompt, "shots": shots}] if shots else []
-    return found
+def last_drawn(story: Story, side: int) -> list[Shown]:
+    """The newest preview of each prompt."""
+    newest = {(one.prompt, one.seed): one for one in story.drawn if story.word in one.prompt}
+    return [of_drawn(one, side, one.prompt) for one in list(newest.values())[:4]]
 
 
-def opened(file: Path) -> Image.Image:
-    """A picture in memory."""
-    with Image.open(file) as image:
-        return image.convert("RGB")
+def spread(steps: Sequence[int], most: int = FRAMES) -> list[int]:
+    """At most so many of the steps, evenly apart, the first and last among them."""
+    if len(steps) <= most:
+        return list(steps)
+    return [steps[round(place * (len(steps) - 1) / (most - 1))] for place in range(most)]
 
 
-def embedded(image: Image.Image) -> str:
-    """A picture as a data URI: small ones without loss, large ones reduced."""
-    content, small = io.BytesIO(), max(image.size) <= 128
-    image.thumbnail((SHOWN, SHOWN))
-    image.save(content, "PNG" if small else "JPEG", **({} if small else {"quality": 85}))
-    return f"data:image/{'png' if small else 'jpeg'};base64,{base64.b64encode(content.getvalue()).decode()}"
+def strip(story: Story, side: int) -> list[Shown]:
+    """The first prompt over the steps."""
+    of_word = [one for one in story.drawn if story.word in one.prompt]
+    if not of_word:
+        return []
+    first = [one for one in of_word if (one.prompt, one.seed) == (of_word[0].prompt, of_word[0].seed)]
+    kept = spread([one.step for one in first])
+    return [of_drawn(one, side, f"step {one.step}") for one in first if one.step in kept]
 
 
-def curves(steps: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
-    """What changed over the steps, as SVG polylines with their ranges."""
+def grid(story: Story, side: int) -> dict[str, Any]:
+    """Prompts down, steps across, the same seed in every column."""
+    steps = spread(sorted({one.step for one in story.drawn}), FRAMES // 2)
+    found: dict[tuple[str, int], dict[int, Drawn]] = {}
+    for one in story.drawn:
+        found.setdefault((one.prompt, one.seed), {})[one.step] = one
+    rows = [
+        {"prompt": prompt, "seed": seed, "cells": [of_drawn(by[s], side, "") if s in by else None for s in steps]}
+        for (prompt, seed), by in found.items()
+    ]
+    return {"steps": steps, "rows": rows}
+
+
+def looks(folder: Path, side: int) -> dict[str, Any] | None:
+    """Where the word looks, as `neologism explain` found it last for this run."""
+    facts = kept_json(folder / "explained.json")
+    sheet = folder / "explained.png"
+    if not facts or not sheet.is_file():
+        return None
+    with Image.open(sheet) as image:
+        return {"image": shown(image, max(side * 3, 3 * CRISP), f"Where the word looks in {facts['prompt']}")} | facts
+
+
+# numbers
+
+
+def curves(steps: Sequence[dict[str, Any]], best: int | None) -> list[dict[str, str]]:
+    """The curves there are values for."""
     found: list[dict[str, str]] = []
-    for name, title in (
-        ("probe", "Loss on fixed probes"), ("loss", "Loss of each step, averaged"), ("norm", "Length of the vectors"),
-        ("cosine", "Cosine to the start"),
-    ):  # fmt: skip
-        known = [(float(s["step"]), float(s[name])) for s in steps if isinstance(s.get(name), int | float)]
-        shown = averaged(known) if name == "loss" else known
-        if len(shown) > 1:
-            low, high = min(y for _, y in shown), max(y for _, y in shown)
-            found.append(
-                {
-                    "title": title,
-                    "low": f"{low:.4g}",
-                    "high": f"{high:.4g}",
-                    "end": f"{shown[-1][1]:.4g}",
-                    "points": line(shown, low, high),
-                }
-            )
+    for name, label, about in CURVES:
+        points = [(float(s["step"]), float(s[name])) for s in steps if s.get(name) is not None]
+        drawn = curve(label, points, name in AVERAGED, best if name == "probe" else None)
+        if drawn:
+            found.append({"label": label, "about": about, "svg": drawn})
     return found
 
 
-def averaged(points: Sequence[tuple[float, float]], keep: float = 0.9) -> list[tuple[float, float]]:
-    """A moving average, for single steps say little."""
-    found, mean = list[tuple[float, float]](), points[0][1] if points else 0.0
-    for x, y in points:
-        mean = keep * mean + (1 - keep) * y
-        found.append((x, mean))
-    return found
+def probes(steps: Sequence[dict[str, Any]]) -> list[tuple[int, float]]:
+    """Steps and losses of the probes."""
+    return [(int(s["step"]), float(s["probe"])) for s in steps if s.get("probe") is not None]
 
 
-def line(points: Sequence[tuple[float, float]], low: float, high: float) -> str:
-    """Points of a polyline within the picture; of very many every n-th."""
-    some = [*points[:: max(1, len(points) // POINTS)], points[-1]]
-    wide, tall = max(points[-1][0] - points[0][0], 1e-9), max(high - low, 1e-9)
-    return " ".join(f"{(x - points[0][0]) / wide * WIDE:.1f},{(1 - (y - low) / tall) * HIGH:.1f}" for x, y in some)
+def best_step(steps: Sequence[dict[str, Any]]) -> int | None:
+    """The step of the lowest probe loss, or None where nothing was probed."""
+    found = probes(steps)
+    return min(found, key=lambda pair: pair[1])[0] if found else None
 
 
-def proof(folder: Path) -> dict[str, Any]:
-    """Whether every tensor of the base is what it was before, by the hashes the run wrote down."""
-    file = folder / "base.json"
-    if not file.exists():
-        return {}
-    kept = json.loads(file.read_text("utf-8"))
-    return {"same": kept["before"] == kept["after"], "tensors": sum(len(part) for part in kept["after"].values())}
+def probe_facts(steps: Sequence[dict[str, Any]]) -> dict[str, float] | None:
+    """The first, the lowest and the last loss on the probes."""
+    losses = [loss for _, loss in probes(steps)]
+    return {"first": losses[0], "lowest": min(losses), "last": losses[-1]} if losses else None
 
 
-def files(place: Path) -> list[dict[str, Any]]:
-    """The files that came of it, and how other tools use the word's."""
-    found: list[dict[str, Any]] = []
-    for file in sorted(place.glob("*.safetensors")):
-        use: list[str] = []
-        if file.name == "word.safetensors":
-            try:
-                use = formats.how_to_use(formats.load(file), file)
-            except EmbeddingError as error:
-                use = [html.escape(str(error))]
-        found.append({"name": file.name, "bytes": f"{file.stat().st_size:,}", "use": use})
-    return found
+def near_over_time(steps: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The nearest known words at a few steps."""
+    told = [s for s in steps if s.get("nearest")]
+    kept = spread([int(s["step"]) for s in told], 6)
+    return [{"step": int(s["step"]), "words": s["nearest"]} for s in told if int(s["step"]) in kept]
 
 
-def scores(place: Path) -> list[dict[str, Any]]:
-    """What `neologism score` found, where it ran."""
-    file = place / "scores.json"
-    return list(json.loads(file.read_text("utf-8"))["rows"]) if file.exists() else []
+def settings(recipe: dict[str, Any]) -> list[dict[str, Any]]:
+    """Every setting of the run: its value, whether it is the default, and what it means."""
+    rows: list[dict[str, Any]] = []
+    for spelled, name in FIELDS.items():
+        about = Recipe.model_fields[name]
+        default = about.get_default(call_default_factory=True)
+        plain = list(default) if isinstance(default, tuple) else default
+        value = recipe.get(spelled, default)
+        value = list(value) if isinstance(value, tuple) else value
+        if name in ("pictures", "start_from"):  # where they lie is nobody's business who is shown the page
+            value = [Path(str(one)).name for one in value]
+        told = "" if value is None else literal(value)
+        rows.append(
+            {
+                "name": spelled,
+                "value": told,
+                "changed": value != plain,
+                "about": " ".join((about.description or "").split()),
+            }
+        )
+    return rows
+
+
+# files and proof
+
+
+def proof(folder: Path) -> dict[str, Any] | None:
+    """Whether the base's tensors hash as before the run, and one number for all of them; None of a run without proof yet."""
+    kept = kept_json(folder / "base.json")
+    if not kept:
+        return None
+    before, after = kept["before"], kept["after"]
+    digest = hashlib.sha256(json.dumps(after, sort_keys=True).encode()).hexdigest()
+    tensors = sum(len(part) for part in after.values())
+    parts = [{"name": name, "tensors": len(part), "same": before.get(name) == part} for name, part in after.items()]
+    return {"same": before == after, "tensors": tensors, "digest": digest, "parts": parts}
+
+
+def files(story: Story) -> list[dict[str, Any]]:
+    """The files that the run made for use elsewhere."""
+    ended = story.finished or {}
+    named = [ended.get("file"), *ended.get("more", [])]
+    paths = [story.folder / Path(str(name)).name for name in named if name]
+    return [
+        {"name": path.name, "bytes": path.stat().st_size, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+        for path in paths
+        if path.is_file()
+    ]
+
+
+def uses(story: Story) -> list[dict[str, str]]:
+    """What to do with the word's file in each tool."""
+    file = story.folder / "word.safetensors"
+    if not file.is_file():
+        return []
+    told = formats.how_to_use(formats.load(file), file)
+    ours = f"Neologism: neologism generate 'a {story.word}' --word {file.name}"
+    return [{"tool": tool, "how": how} for tool, _, how in (line.partition(": ") for line in (ours, *told))]
+
+
+def kept_json(file: Path) -> Any:
+    """What a JSON file holds, or None where there is none that is whole."""
+    try:
+        return json.loads(file.read_text("utf-8"))
+    except (OSError, ValueError):
+        return None

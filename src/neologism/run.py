@@ -149,9 +149,21 @@ def checkpoint(folder: Path, lesson: Lesson) -> Path:
             f"The checkpoint {place} does not read back as written: the disk may be failing. "
             "Give --out a folder on another disk."
         )
+    best = best_folder(folder)
     for old in whole_folders(folder)[:-KEPT]:
-        shutil.rmtree(old, ignore_errors=True)
+        if old != best:
+            shutil.rmtree(old, ignore_errors=True)
     return place
+
+
+def best_folder(folder: Path) -> Path | None:
+    """The checkpoint of the lowest loss on the fixed probes, by the last probe before each; None without any probe."""
+    found: list[tuple[float, Path]] = []
+    for place in whole_folders(folder):
+        with contextlib.suppress(OSError, ValueError, KeyError, IndexError):
+            probes = json.loads((place / "MANIFEST.json").read_text("utf-8"))["numbers"]["probes"]
+            found.append((float(probes[-1]), place))
+    return min(found)[1] if found else None
 
 
 def whole_folders(folder: Path) -> list[Path]:
@@ -229,9 +241,16 @@ def happened(line: str, steps: dict[str, int]) -> bool:
 
 def keep_picture(folder: Path, event: Picture) -> Picture:
     """Write a preview into the word's pictures folder; the event with its path."""
-    file = folder / "pictures" / f"{event.step:06d}-{slug(event.prompt)[:40]}-{event.seed}.png"
+    file = picture_file(folder, event)
     keep_image(event.image, file)
     return dataclasses.replace(event, path=file)
+
+
+def picture_file(folder: Path, event: Picture) -> Path:
+    """Where a preview is kept; long prompts that begin alike do not share a file."""
+    name = slug(event.prompt)
+    short = name if len(name) <= 40 else f"{name[:40]}-{hashlib.sha256(name.encode()).hexdigest()[:6]}"
+    return folder / "pictures" / f"{event.step:06d}-{short}-{event.seed}.png"
 
 
 def keep_image(image: Image.Image, file: Path) -> None:

@@ -1,205 +1,276 @@
-"""How good a learned word is, in figures with their anchors: what `neologism score` measures."""
+"""A learned word against photos: how like them, how true to prompts, how various; always beside anchors."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
-from neologism import features, formats, report, run
-from neologism.batches import generator
-from neologism.cookbook import read
+from neologism.batches import counted
 from neologism.embedding import Embedding
-from neologism.errors import PhotosError, RunError
-from neologism.families import Model, open_model
+from neologism.families import Model
 from neologism.generation import generate
-from neologism.photos import gather, opened
-from neologism.scores import EMOJI_JUDGE, Judge, open_judge
+from neologism.metrics import Network, Shown
+from neologism.verifying import PROMPTS as GENERAL
 from neologism.vocabulary import nearest
 
-PROMPTS = ("a {} on a blue background", "a small {} on a green background", "a red {}", "a {}, black and white")
-GENERAL = ("a cat", "a house on a blue background", "a small red car", "a photo of a flower")
-SEEDS, SCENE_SEEDS, RESAMPLED = tuple(range(8)), (0, 1), 1000
+SCENES = ("a {} on a blue background", "a small {} on a green background", "a red {}", "a {}, black and white")
+ITSELF = "a {}"
+STEPS = 10
+"""Sampling steps of a picture that is scored."""
+RESAMPLED = 2000
+MOST_WORDS = 2000
+"""Vocabularies up to this size are tried as a whole for the nearest word."""
 
 
 @dataclass(frozen=True)
-class Row:
-    """One figure: its key and name, its value, and a 95 % interval by bootstrap over the pictures where there is one."""
+class Subject:
+    """A learned word as it is scored.
 
-    key: str
+    Attributes:
+        word: as written in prompts. embeddings: its vectors; none where weights alone learned.
+        weights: a file of learned weights, or None. start: the known word it began from, "" where it was none.
+        given: the photos it learned from; unseen: photos it did not learn from. Either may be empty, not both.
+    """
+
+    word: str
+    embeddings: Sequence[Embedding]
+    weights: Path | None
+    start: str
+    given: Sequence[Shown]
+    unseen: Sequence[Shown]
+
+    @property
+    def photos(self) -> Sequence[Shown]:
+        """What the word is compared with: photos it never saw, where there are such."""
+        return self.unseen or self.given
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One figure of a word with its anchors.
+
+    `own` is the word's, from `low` to `high` in 95 % of the resamples of its pictures, where it is a mean over them.
+    `anchors` are the same figure of other things, by what they are. `network` is who compared.
+    """
+
     name: str
-    value: float
+    about: str
+    own: float
+    anchors: dict[str, float]
+    network: str
     low: float | None = None
     high: float | None = None
 
 
 @dataclass(frozen=True)
 class Scored:
-    """All figures of a word, and what they say in a sentence."""
+    """A word's metrics, the anchors' words, and what the numbers mean in plain language."""
 
-    rows: list[Row]
-    told: str
+    word: str
+    start: str
+    near: str
+    metrics: list[Metric]
+    remarks: list[str] = field(default_factory=list[str])
+
+    def as_dict(self) -> dict[str, Any]:
+        """The score as score.json holds it, with bars to draw."""
+        told = asdict(self)
+        for metric in told["metrics"]:
+            pairs = [("this word", metric["own"]), *metric["anchors"].items()]
+            top = max(1e-9, *(value for _, value in pairs))
+            metric["bars"] = [
+                {"name": name, "value": value, "share": max(0.0, value / top), "own": not place}
+                for place, (name, value) in enumerate(pairs)
+            ]
+        return told
 
 
 @dataclass(frozen=True)
-class Subject:
-    """What is scored: the word, its base, what it is one of, the pictures to compare with and those it learned from."""
+class Drawing:
+    """What was drawn to score a subject: the word itself, in scenes, and the anchors' words likewise."""
 
-    word: Embedding
-    model: Model
-    like: str
-    photos: Sequence[Image.Image]
-    given: Sequence[Image.Image]
+    own: dict[str, list[Shown]]
+    scenes: dict[str, list[Shown]]
+    asked: dict[str, list[str]]
+    prompts: int
 
 
-def scored(
-    target: Path,
-    photos: Path,
-    like: str | None = None,
-    base: str | None = None,
-    judge: Path | None = None,
-    seen_by: Sequence[Path] = (),
+def score(
+    model: Model,
+    subject: Subject,
+    networks: Sequence[Network],
+    seeds: Sequence[int] = (0, 1, 2, 3),
+    prompts: Sequence[str] = SCENES,
+    steps: int = STEPS,
 ) -> Scored:
-    """Score a run or a word's file against photos; of a run the figures are kept in scores.json and shown in its report.
+    """Score a word: subject fidelity, prompt fidelity, diversity, forgetting, and the gap between seen and unseen photos.
 
-    Raises:
-        RunError: the run is not finished or learned no word.
-        NeologismError: the file, pictures, base or judge cannot be opened.
+    Every network compares pictures; those that read compare them with prompts as well, the word replaced by what it began from.
     """
-    subject = opened_subject(target, photos, like, base)
-    rows = figures(subject, open_judge(judge or EMOJI_JUDGE))
-    rows += [by_features(subject, folder) for folder in seen_by]
-    found = Scored(rows, told({row.key: row.value for row in rows}))
-    if target.is_dir():
-        kept = {
-            "photos": str(photos),
-            "judge": str(judge or "emoji"),
-            "rows": [asdict(row) for row in rows],
-            "told": found.told,
-        }
-        run.write_whole(target / "scores.json", json.dumps(kept, indent=1).encode())
-        report.report(target)
-    return found
+    near = nearest_word(model, subject, networks)
+    drawing = drawn(model, subject, near, seeds, prompts, steps)
+    metrics = [metric for network in networks for metric in of_network(network, subject, drawing, near)]
+    metrics.append(forgetting(model, subject, networks[0], steps))
+    return Scored(subject.word, subject.start, near, metrics, remarks(metrics, subject))
 
 
-def opened_subject(target: Path, photos: Path, like: str | None, base: str | None) -> Subject:
-    """What is to be scored."""
-    file = target / "word.safetensors" if target.is_dir() else target
-    if not file.exists():
-        raise RunError(f"There is no word at {file}. Give the folder of a finished run of one word, or a word's file.")
-    word = formats.load(file)
-    model = open_model(base or word.base or "emoji", precision="fp32")
-    near = nearest(model.encoders[0], word.vectors[model.encoders[0].key].mean(0, keepdim=True))[0][0].word
-    began = str(word.facts.get("start", ""))
-    chosen = like or (began if began and "(" not in began else near)
-    return Subject(word, model, chosen, pictures(photos), given_to(target))
+def drawn(
+    model: Model, subject: Subject, near: str, seeds: Sequence[int], prompts: Sequence[str], steps: int
+) -> Drawing:
+    """The pictures of the word and of the anchors' words."""
+    own: dict[str, list[Shown]] = {}
+    scenes: dict[str, list[Shown]] = {}
+    asked: dict[str, list[str]] = {}
+    for name in dict.fromkeys((subject.word, subject.start, near)):
+        if not name:
+            continue
+        learned = name == subject.word
+        words, weights = (subject.embeddings, subject.weights) if learned else ((), None)
+        told = [ITSELF, *prompts] if name != near or near == subject.start else [ITSELF]
+        images = generate(model, [t.replace("{}", name) for t in told], words, seeds, steps, weights=weights)
+        own[name] = [Shown(image) for image in images[: len(seeds)]]
+        scenes[name] = [Shown(image) for image in images[len(seeds) :]]
+        meant = subject.start or near if learned else name
+        asked[name] = [prompt.replace("{}", meant) for prompt in prompts for _ in seeds] if scenes[name] else []
+    return Drawing(own, scenes, asked, len(prompts))
 
 
-def pictures(source: Path) -> list[Image.Image]:
-    """The pictures of a folder."""
-    return [opened(photo)[0] for photo in gather(source).photos]
+def of_network(network: Network, subject: Subject, drawing: Drawing, near: str) -> list[Metric]:
+    """What one network says."""
+    rows = {name: network.pictures(images) for name, images in drawing.own.items()}
+    given, unseen = ((network.pictures(some) if some else None) for some in (subject.given, subject.unseen))
+    compared = unseen if unseen is not None else given
+    assert compared is not None  # a Subject has photos
+    others = {f"start word {subject.start!r}": subject.start, f"nearest word {near!r}": near}
+    each = (rows[subject.word] @ compared.T).mean(1)
+    anchors = {told: float((rows[name] @ compared.T).mean()) for told, name in others.items() if name in rows}
+    real = (given @ compared.T).mean() if given is not None and unseen is not None else among(compared)
+    anchors |= {} if real is None else {"real against real": float(real)}
+    photos_told = "photos it never saw" if subject.unseen else "its own training photos"
+    found = [
+        Metric(
+            f"Subject fidelity, {network.called}",
+            f"Mean cosine of what it draws to {photos_told}.",
+            float(each.mean()),
+            anchors,
+            network.told,
+            *interval(each),
+        ),
+        diversity(network, subject, rows, compared),
+    ]
+    if given is not None and unseen is not None:
+        found.append(gap(network, rows[subject.word], given, unseen))
+    return [*found, prompt_fidelity(network, subject, drawing)] if network.reads and drawing.prompts else found
 
 
-def given_to(target: Path) -> list[Image.Image]:
-    """The pictures that a run learned from; none for a file, or where they are no longer there."""
-    try:
-        return pictures(Path(read(target / "recipe.toml")["pictures"][0])) if target.is_dir() else []
-    except (PhotosError, KeyError, IndexError):
-        return []
+def diversity(network: Network, subject: Subject, rows: dict[str, Tensor], compared: Tensor) -> Metric:
+    """How far pictures of one prompt lie apart (1 - cosine)."""
+    anchors: dict[str, float] = {}
+    for told, some in (("start word", rows.get(subject.start)), ("real photos", compared)):
+        alike = None if some is None else among(some)
+        anchors |= {} if alike is None else {told: 1 - float(alike)}
+    own = among(rows[subject.word])
+    value = 0.0 if own is None else 1 - float(own)
+    return Metric(
+        f"Diversity, {network.called}", "Mean distance between pictures of one prompt.", value, anchors, network.told
+    )
 
 
-def figures(subject: Subject, judge: Judge) -> list[Row]:
-    """The figures by the judge."""
-    real, own = judge.pictures(subject.photos), judge.pictures(drawn(subject, f"a {subject.word.word}"))
-    encoder = subject.model.encoders[0]
-    near = nearest(encoder, subject.word.vectors[encoder.key].mean(0, keepdim=True))[0][0].word
-    anchors = {"start": subject.like, "nearest": near}
-    rows = [interval("subject", "subject fidelity: the word to the pictures", own @ real.T)]
-    for key, name in anchors.items():
-        cosines = judge.pictures(drawn(subject, f"a {name}")) @ real.T
-        rows.append(
-            interval(
-                key, f"anchor: {name!r} ({'what it is one of' if key == 'start' else 'nearest known word'})", cosines
+def gap(network: Network, own: Tensor, given: Tensor, unseen: Tensor) -> Metric:
+    """How much more like the photos it learned from than like the others (positive: by heart)."""
+    value = float((own @ given.T).mean() - (own @ unseen.T).mean())
+    alike = among(given)
+    anchors = {} if alike is None else {"real photos": float(alike) - float((given @ unseen.T).mean())}
+    about = "Likeness to the photos it learned from, less that to unseen ones. Well above the real photos' own: learned by heart."
+    return Metric(f"Memorisation gap, {network.called}", about, value, anchors, network.told)
+
+
+def prompt_fidelity(network: Network, subject: Subject, drawing: Drawing) -> Metric:
+    """How like its prompts the word's pictures in scenes are, the class word in the word's place."""
+    each = {
+        name: (network.pictures(images) * network.texts(drawing.asked[name])).sum(1)
+        for name, images in drawing.scenes.items()
+        if images
+    }
+    own = each.pop(subject.word)
+    name = {"clip": "CLIP-T"}.get(network.kind, network.called)
+    anchors = {f"start word {other!r}": float(values.mean()) for other, values in each.items()}
+    meant = subject.start or "the nearest word"
+    about = f"Mean cosine of {drawing.prompts} scenes to their prompts, {meant!r} standing for the word."
+    return Metric(f"Prompt fidelity, {name}", about, float(own.mean()), anchors, network.told, *interval(own))
+
+
+def among(rows: Tensor) -> Tensor | None:
+    """The mean cosine of different rows to one another, or None of fewer than two."""
+    count = len(rows)
+    return ((rows @ rows.T).sum() - count) / (count * (count - 1)) if count > 1 else None
+
+
+def interval(each: Tensor) -> tuple[float | None, float | None]:
+    """Where 95 % of the means of resamples of the values lie, the same every time; nowhere for a single value."""
+    if len(each) < 2:
+        return None, None
+    chance = torch.Generator().manual_seed(counted("bootstrap"))
+    picked = torch.randint(len(each), (RESAMPLED, len(each)), generator=chance)
+    low, high = each.cpu()[picked].mean(1).quantile(torch.tensor([0.025, 0.975])).tolist()
+    return low, high
+
+
+def forgetting(model: Model, subject: Subject, network: Network, steps: int) -> Metric:
+    """How far pictures of prompts without the word have moved: 0 where they are the same bit for bit."""
+    before = generate(model, GENERAL, steps=steps)
+    after = generate(model, GENERAL, subject.embeddings, steps=steps, weights=subject.weights)
+    same = all(a.tobytes() == b.tobytes() for a, b in zip(before, after, strict=True))
+    told = f"{len(GENERAL)} pictures without the word are " + (
+        "the same bit for bit." if same else "compared with those of the base."
+    )
+    moved = 0.0
+    if not same:
+        rows = [network.pictures([Shown(image) for image in images]) for images in (before, after)]
+        moved = float((1 - (rows[0] * rows[1]).sum(1)).mean().clamp_min(0))
+    return Metric("Forgetting", told, moved, {}, network.told)
+
+
+def nearest_word(model: Model, subject: Subject, networks: Sequence[Network]) -> str:
+    """The known word that a network that reads finds most like the photos; without one, the nearest to the word's vectors."""
+    encoder = model.encoders[0]
+    own = [
+        word.vectors[encoder.key].mean(0, keepdim=True) for word in subject.embeddings if encoder.key in word.vectors
+    ]
+    names = list(encoder.word_ids)
+    reader = next((network for network in networks if network.reads), None)
+    if reader is None or not names:
+        return nearest(encoder, own[0], 1)[0][0].word if own and names else subject.start
+    if len(names) > MOST_WORDS:
+        begun = encoder.known_rows()[encoder.tokens(subject.start)].mean(0, keepdim=True) if subject.start else None
+        names = [n.word for rows in (*own, begun) if rows is not None for n in nearest(encoder, rows, 256)[0]]
+    told = torch.cat(
+        [reader.texts([ITSELF.replace("{}", name) for name in names[i : i + 256]]) for i in range(0, len(names), 256)]
+    )
+    return names[int((reader.pictures(subject.photos).mean(0) @ told.T).argmax())]
+
+
+def remarks(metrics: Sequence[Metric], subject: Subject) -> list[str]:
+    """What the figures mean in plain language."""
+    said: list[str] = []
+    for metric in metrics:
+        start = next((value for name, value in metric.anchors.items() if name.startswith("start word")), None)
+        real = metric.anchors.get("real against real")
+        if metric.name.startswith("Subject") and start is not None and real is not None and real > start:
+            share = (metric.own - start) / (real - start)
+            said.append(f"{metric.name}: {share:.0%} of the way from the start word to the real photos.")
+        if metric.name.startswith("Prompt") and start is not None and metric.own < 0.8 * start:
+            said.append(
+                f"{metric.name} is well below the start word's: the word overpowers its prompts. "
+                "An earlier checkpoint or fewer vectors may obey better."
             )
+    if not subject.unseen:
+        said.append(
+            "No photo was held out, so likeness is to photos it learned from, which flatters. Give --photos with others."
         )
-    if len(real) > 1:
-        rows.append(Row("real", "anchor: the pictures to one another", among(real)))
-    rows.append(interval("prompt", "prompt fidelity: in other scenes, to the prompts", obeying(subject, judge)))
-    rows.append(Row("diversity", "diversity: the word's pictures to one another", 1 - among(own)))
-    if subject.given:
-        gap = float((own @ judge.pictures(subject.given).T).mean() - (own @ real.T).mean())
-        rows.append(Row("memorised", "memorisation gap: nearer to what it learned from by", gap))
-    rows.append(Row("forgetting", "forgetting: other prompts' pictures that changed by a bit", forgotten(subject)))
-    return rows
-
-
-def drawn(subject: Subject, prompt: str, seeds: Sequence[int] = SEEDS) -> list[Image.Image]:
-    """A prompt's pictures with the word known."""
-    return generate(subject.model, prompt, [subject.word], seeds)
-
-
-def obeying(subject: Subject, judge: Judge) -> Tensor:
-    """Cosines [n, 1] of the word in other scenes to the prompts, what it is one of in its place."""
-    images = generate(subject.model, [p.replace("{}", subject.word.word) for p in PROMPTS], [subject.word], SCENE_SEEDS)
-    asked = [prompt.replace("{}", subject.like) for prompt in PROMPTS for _ in SCENE_SEEDS]
-    return (judge.pictures(images) * judge.texts(asked)).sum(1, keepdim=True)
-
-
-def forgotten(subject: Subject) -> float:
-    """The share of pictures of other prompts that differ by any bit once the word is known."""
-    plain, known = (generate(subject.model, GENERAL, words) for words in ([], [subject.word]))
-    return float(np.mean([a.tobytes() != b.tobytes() for a, b in zip(plain, known, strict=True)]))
-
-
-def by_features(subject: Subject, folder: Path) -> Row:
-    """Subject fidelity as a vision model sees it (DINO, DINOv2, CLIP)."""
-    real, own = (seen(images, folder) for images in (subject.photos, drawn(subject, f"a {subject.word.word}")))
-    return interval(f"subject by {folder.name}", f"subject fidelity by {folder.name}", own @ real.T)
-
-
-@torch.no_grad()
-def seen(images: Sequence[Image.Image], folder: Path) -> Tensor:
-    """Unit rows [n, d] of images by a vision model."""
-    rows: list[Tensor] = []
-    for image in images:
-        pixels = torch.from_numpy(np.array(image.convert("RGB"), np.float32)).permute(2, 0, 1).unsqueeze(0) / 127.5 - 1
-        rows.append(features.features(pixels, str(folder)).pooled)
-    return torch.nn.functional.normalize(torch.cat(rows), dim=1)
-
-
-def among(rows: Tensor) -> float:
-    """The mean cosine of unit rows [n, d] to one another; 1 for one alone."""
-    others = len(rows) * (len(rows) - 1)
-    return float(((rows @ rows.T).sum() - len(rows)) / others) if others else 1.0
-
-
-def interval(key: str, name: str, cosines: Tensor) -> Row:
-    """The mean of cosines [drawn, pictures], with a percentile bootstrap over both (Efron 1979)."""
-    chance, (n, m) = generator("bootstrap", key), cosines.shape
-    rows, columns = (
-        torch.randint(n, (RESAMPLED, n), generator=chance),
-        torch.randint(m, (RESAMPLED, m), generator=chance),
-    )
-    means = torch.stack([cosines[r][:, c].mean() for r, c in zip(rows, columns, strict=True)]).sort().values
-    low, high = float(means[int(0.025 * RESAMPLED)]), float(means[int(0.975 * RESAMPLED)])
-    return Row(key, name, float(cosines.mean()), low, high)
-
-
-def told(found: dict[str, float]) -> str:
-    """What the figures say."""
-    way = (found["subject"] - found["start"]) / max(found.get("real", 1.0) - found["start"], 1e-6)
-    texts = [f"The word goes {way:.0%} of the way from what it is one of to the real pictures."]
-    if found["nearest"] >= found["subject"]:
-        texts.append("Its nearest known word draws them as well: the word may not be worth having yet.")
-    if found.get("memorised", 0.0) > 0.1:
-        texts.append("It is much nearer to what it learned from than to the others: it knows those pictures by heart.")
-    texts.append(
-        "Nothing else changed." if found["forgetting"] == 0 else "Other prompts' pictures changed: please report this."
-    )
-    return " ".join(texts)
+    return said

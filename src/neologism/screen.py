@@ -166,7 +166,8 @@ def show_finished(event: Finished, console: Console) -> None:
         highlight=False,
     )
     made = [("word" if event.embedding else "weights", event.file), *(("weights", file) for file in event.more)]
-    for name, path in (*made, ("pictures", event.sheet)):
+    page = event.file.parent / "report.html"
+    for name, path in (*made, ("pictures", event.sheet), *([("report", page)] if page.exists() else [])):
         console.print(f"  {name:9} {path}", highlight=False, soft_wrap=True)
     page = event.file.parent / "report.html"
     if page.exists():

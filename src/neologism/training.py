@@ -6,30 +6,26 @@ import contextlib
 import json
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from PIL import Image
-
-from neologism import captions, diagnosis, formats, initial, lessons, memory, photos, report, run, verifying
-from neologism.contact import contact_sheet
+from neologism import captions, formats, initial, lessons, memory, photos, previewing, run, verifying
 from neologism.device import Limits, enough_memory
+from neologism.diagnosing import Diagnosis
 from neologism.errors import RunError
 from neologism.events import Cached, Checkpoint, Event, Failed, Finished, Opened, Picture, Started, Step, Warned
 from neologism.families import Model, native_side, open_model
 from neologism.framing import framed, picture
-from neologism.generation import generate
 from neologism.latents import Latents, cached
 from neologism.lessons import Lesson
 from neologism.loop import loop
 from neologism.methods import choosing
-from neologism.methods.identifier import spelled
 from neologism.photos import Gathered, Photo
 from neologism.prior import prior
 from neologism.recipe import Recipe
+from neologism.report import report
+from neologism.tracking import tracked
 from neologism.vocabulary import check_fit, check_word, pieces_warning
-
-SHEET_SEEDS = (0, 1, 2, 3)
 
 
 @dataclass
@@ -42,6 +38,7 @@ class Course:
     journal: run.Journal
     began: float
     before: dict[str, dict[str, str]]
+    diagnoses: dict[str, Diagnosis] = field(default_factory=dict[str, Diagnosis])
 
     @classmethod
     def begun(
@@ -54,6 +51,15 @@ class Course:
         """Where a word's own files go."""
         return run.word_folder(self.out, lesson.word, alone=len(self.recipe.words) == 1)
 
+    def diagnosis(self, lesson: Lesson, shown: list[Photo] | None = None) -> Diagnosis:
+        """What watches over a word; `shown` are its photos, known when it begins."""
+        if lesson.word not in self.diagnoses or shown is not None:
+            side = self.recipe.side or self.model.size
+            seen = [picture(framed(photo, side).pixels) for photo in (shown or [])[:10]]
+            length = next((self_length for key, self_length in lesson.lengths.items() if key in lesson.rows), None)
+            self.diagnoses[lesson.word] = Diagnosis(lesson.word, length, seen)
+        return self.diagnoses[lesson.word]
+
 
 def train(recipe: Recipe, out: Path | str | None = None) -> Iterator[Event]:
     """Learn the recipe's words; events as they happen, the last a Finished for each word.
@@ -65,12 +71,14 @@ def train(recipe: Recipe, out: Path | str | None = None) -> Iterator[Event]:
     """
     folder = Path(out) if out else Path("words") / "-".join(run.slug(word) for word in recipe.words)
     side = recipe.side or native_side(recipe.base)
-    sets = [photos.gather(Path(source), side) for source in recipe.pictures]
+    sets = [photos.parted(photos.gather(Path(source), side), recipe.hold_out)[0] for source in recipe.pictures]
     model = opened_for(recipe, len(recipe.words))
     for word in recipe.words:
         check_word(word, model)
-    with run.opened(folder, recipe), enough_memory(model.machine.device):
-        yield from journey(model, recipe, folder, sets)
+    with run.opened(folder, recipe), enough_memory(model.machine.device), tracked(recipe.tracker, folder) as tracker:
+        for event in journey(model, recipe, folder, sets):
+            tracker.tell(event)
+            yield event
 
 
 def opened_for(recipe: Recipe, together: int = 1) -> Model:
@@ -111,11 +119,10 @@ def journey(model: Model, recipe: Recipe, out: Path, sets: list[Gathered]) -> It
     for event in told:
         course.journal.tell(event)
     yield from told[shown:]
-    length = float(model.encoders[0].known_rows().norm(dim=1).mean())
-    for event in diagnosis.watched(learned(course, made, [found.photos for found in sets]), length):
+    for event in learned(course, made, [found.photos for found in sets]):
         course.journal.tell(event)
-        if isinstance(event, Finished):
-            report.report(out)
+        if isinstance(event, Finished) and event.word == [one.word for one in made if not one.failed][-1]:
+            report(out)
         yield event
 
 
@@ -173,7 +180,8 @@ def sayer(word: str, shown: list[Photo], recipe: Recipe) -> lessons.Said:
 
 def learned(course: Course, made: list[Lesson], shown: list[list[Photo]]) -> Iterator[Event]:
     """Previews, steps, checkpoints; then each word's file and sheet, and the proof."""
-    for lesson in made:
+    for lesson, of_it in zip(made, shown, strict=True):
+        course.diagnosis(lesson, of_it)
         if lesson.step == 0:
             lesson.probe()
             yield from previews(course, lesson)
@@ -183,9 +191,11 @@ def learned(course: Course, made: list[Lesson], shown: list[list[Photo]]) -> Ite
             failures.append(event)
         yield event
     whole = [(lesson, of_it) for lesson, of_it in zip(made, shown, strict=True) if not lesson.failed]
-    finished = [finish(course, lesson, of_it) for lesson, of_it in whole]
-    for lesson, _ in whole:
-        yield from previews(course, lesson)
+    finished: list[Finished] = []
+    for lesson, of_it in whole:
+        ended = list(previews(course, lesson))
+        yield from ended
+        finished.append(finish(course, lesson, of_it, [event for event in ended if isinstance(event, Picture)]))
     if finished:
         prove(course, [event.file for event in finished], verifying.hashes(course.model))
     yield from finished
@@ -200,11 +210,12 @@ def steps(course: Course, made: list[Lesson]) -> Iterator[Event]:
     try:
         for lesson, event in loop(course.model, made):
             yield timed(event, began, first) if isinstance(event, Step) else event
+            yield from remarks(course, lesson, event)
             if isinstance(event, Failed):
                 continue
             if lesson.done or (isinstance(event, Step) and lesson.step % course.recipe.checkpoint_every == 0):
                 yield keep(course, lesson, kept)
-            if preview_due(course.recipe, lesson, event):
+            if previewing.due(course.recipe, lesson, event):
                 yield from previews(course, lesson)
     finally:
         for lesson in made:
@@ -227,62 +238,32 @@ def timed(event: Step, began: float, first: int) -> Step:
     return replace(event, seconds_left=pace * (event.steps - event.step))
 
 
-def preview_due(recipe: Recipe, lesson: Lesson, event: Event) -> bool:
-    """Whether this step is one that shows pictures on the way."""
-    due = recipe.preview_every and lesson.step % recipe.preview_every == 0
-    return bool(due and isinstance(event, Step) and not lesson.done)
+def previews(course: Course, lesson: Lesson) -> Iterator[Picture | Warned]:
+    """The recipe's preview prompts as the word draws them now, and what to say of them."""
+    drawn = list(previewing.previews(course.model, course.recipe, course.folder(lesson), lesson))
+    yield from drawn
+    yield from map(Warned, course.diagnosis(lesson).pictures(drawn))
 
 
-def previews(course: Course, lesson: Lesson) -> Iterator[Picture]:
-    """The recipe's preview prompts as the word draws them now; the same seed every time."""
-    prompts = [prompt.replace("{}", lesson.word) for prompt in course.recipe.preview_prompts]
-    if not prompts:
-        return
-    for prompt, image in zip(prompts, drawn(course, lesson, prompts), strict=True):
-        yield run.keep_picture(course.folder(lesson), Picture(lesson.word, lesson.step, prompt, 0, image))
+def remarks(course: Course, lesson: Lesson, event: Event) -> Iterator[Warned]:
+    """What to say after a step."""
+    if isinstance(event, Step):
+        yield from map(Warned, course.diagnosis(lesson).step(event))
 
 
-def drawn(
-    course: Course, lesson: Lesson, prompts: list[str], seeds: tuple[int, ...] = (0,), begun: bool = False
-) -> list[Image.Image]:
-    """Prompts as the word draws them now, or with `begun` as it did at its start."""
-    found = lesson.embedding()
-    if begun:
-        words = [replace(found, vectors=lesson.start.vectors)] if found else []
-        with spelled(course.model, lesson.word, lesson.method.spelled):
-            return generate(course.model, prompts, words, seeds)
-    with lesson.shown():
-        return generate(course.model, prompts, [found] if found else [], seeds)
-
-
-def finish(course: Course, lesson: Lesson, shown: list[Photo]) -> Finished:
-    """Write the word's file, those of the weights, and its contact sheet."""
+def finish(course: Course, lesson: Lesson, shown: list[Photo], ended: list[Picture]) -> Finished:
+    """Write the word's file, those of the weights, and its contact sheet, which shows the previews of the end."""
     folder, embedding = course.folder(lesson), lesson.embedding()
     files = lesson.method.save(lesson.learner.mean, lesson.word, embedding, folder)
     if embedding:
         files.insert(0, formats.save(embedding, folder / "word.safetensors"))
-    sheet = folder / "sheet.png"
-    run.keep_image(drawn_sheet(course, lesson, shown), sheet)
+    sheet, side = folder / "sheet.png", course.recipe.side or course.model.size
+    run.keep_image(previewing.sheet(course.recipe, lesson, shown, side, ended, folder), sheet)
     reason = lesson.done or "stopped"
     seconds = time.monotonic() - course.began
     return Finished(
         lesson.word, embedding, files[0], sheet, lesson.step, reason, seconds, lesson.facts(), tuple(files[1:])
     )
-
-
-def drawn_sheet(course: Course, lesson: Lesson, shown: list[Photo]) -> Image.Image:
-    """Real pictures above what the start drew and what the word draws, for every preview prompt."""
-    rows: list[tuple[str, list[Image.Image]]] = [("your pictures", [shown_image(photo, course) for photo in shown[:4]])]
-    for label in (f"before: {lesson.start.told}", "learned"):
-        for prompt in course.recipe.preview_prompts if label == "learned" else course.recipe.preview_prompts[:1]:
-            asked = prompt.replace("{}", lesson.word)
-            rows.append((f"{label}: {asked}", drawn(course, lesson, [asked], SHEET_SEEDS, label != "learned")))
-    return contact_sheet(rows)
-
-
-def shown_image(photo: Photo, course: Course) -> Image.Image:
-    """A photo as training saw it."""
-    return picture(framed(photo, course.recipe.side or course.model.size).pixels)
 
 
 def prove(course: Course, files: list[Path], after: dict[str, dict[str, str]]) -> None:
