@@ -1,8 +1,9 @@
 """The four methods on twelve development subjects and the made style. `python -m benchmarks.methods [--only eagle,rabbit]`
 
 Each learns from the same 4 pictures with the same number of steps; figures are over 6 unseen pictures, the same prompts and seeds.
-DreamBooth runs with prior preservation, and on the first four subjects without it as well. What is measured is kept at once, so the
-command may be stopped and typed again, and pieces may run at a time: `--only SUBJECT --methods METHOD`.
+DreamBooth runs with prior preservation, LoRA without, as is usual; the first four subjects show the other way round as well, and
+DreamBooth of the whole denoiser. What is measured is kept at once, so the command may be stopped and typed again, and pieces may run
+at a time: `--only SUBJECT --methods METHOD`.
 """
 
 from __future__ import annotations
@@ -28,11 +29,17 @@ from workshop.emoji.judge import everyone
 from workshop.emoji.subjects import development, general_words, trained
 
 WORK = Path(".emoji-base/methods")
+PICTURES = 16  # of the class, drawn by the base for prior preservation
 FIGURES = ("fidelity", "prompt", "diversity", "forgetting", "class_drift", "bytes", "seconds", "memory")
-BARE = "dreambooth without prior preservation"
+VARIANTS: dict[str, dict[str, Any]] = {
+    "dreambooth without prior preservation": {"class_pictures": 0},
+    "dreambooth of the whole denoiser": {"scope": "denoiser"},
+    "lora with prior preservation": {"class_pictures": PICTURES},
+}
+"""What else is measured on the first subjects: the method, its first word, with these settings."""
+COMPARED = 4  # subjects on which the variants are measured
 RATES = {"dreambooth": 2e-4, "lora": 1e-3}
 """Tried on rabbit: DreamBooth at 5e-5 / 2e-4 had fidelity 0.33 / 0.49, the usual 5e-6 0.31 (on eagle): a small base needs more."""
-PICTURES = 16  # of the class, drawn by the base for prior preservation
 SEVERAL = 5  # subjects that a class word fits at least
 NAMES = [subject.name for subject in development()[::2]]
 
@@ -53,9 +60,11 @@ def class_words() -> dict[str, str]:
     return found
 
 
-def task(name: str, steps: int, bare: bool) -> Task:
-    """A subject's pictures as something to compare on."""
-    settings: dict[str, Any] = {"steps": steps, "class_pictures": 0 if bare else PICTURES, "batch": 4}
+def task(name: str, steps: int, method: str) -> Task:
+    """A subject's pictures as something to compare on, for a method or a variant of one."""
+    settings: dict[str, Any] = {"steps": steps, "batch": 4}
+    settings |= {"class_pictures": PICTURES} if method.startswith("dreambooth") else {}
+    settings |= VARIANTS.get(method, {})
     if name == MADE_STYLE:
         settings |= {"kind": "style"}
     return Task(folder_of(name, True), shown(name, False), "<thing>", class_words()[name], settings, RATES)
@@ -67,9 +76,8 @@ def measured_one(judge: Judge, name: str, method: str, steps: int) -> dict[str, 
     place, file = WORK / f"{stem}-{like}", WORK / f"{stem}.json"
     kept = json.loads(file.read_text("utf-8")) if file.exists() else None
     if kept is None or kept.get("like", like) != like:
-        real = "dreambooth" if method == BARE else method
         shutil.rmtree(place, ignore_errors=True)  # a run that goes on would not tell its whole time
-        told = compare(task(name, steps, method == BARE), [real], judge, place)
+        told = compare(task(name, steps, method), [method.split()[0]], judge, place)
         found = next(event[1] for event in told if isinstance(event, tuple))
         file.write_text(json.dumps(found.as_dict() | {"like": like}), "utf-8")
         print(
@@ -89,15 +97,15 @@ def measured(only: list[str], steps: int, methods: list[str]) -> dict[str, Any]:
     judge, rows = open_judge(), dict[str, dict[str, Any]]()
     for number, name in enumerate([*NAMES, MADE_STYLE]):
         if not only or name in only:
-            more = (BARE,) if number < 4 else ()
+            more = tuple(VARIANTS) if number < COMPARED else ()
             wanted = [m for m in (*METHODS, *more) if not methods or m.split()[0] in methods]
             rows[name] = {method: measured_one(judge, name, method, steps) for method in wanted}
     if methods:
         return {"rows": rows}
     means = {method: mean([row[method] for row in rows.values()]) for method in METHODS}
-    four = [row for row in rows.values() if BARE in row]
-    prior = {m: mean([row[m] for row in four]) for m in ("dreambooth", BARE)} if four else {}
-    return {"subjects": len(rows), "steps": steps, **means, "prior_preservation": prior, "rows": rows}
+    first = [row for row in rows.values() if all(name in row for name in VARIANTS)]
+    both = {name: mean([row[name] for row in first]) for name in ("dreambooth", "lora", *VARIANTS)} if first else {}
+    return {"subjects": len(rows), "steps": steps, **means, "variants": both, "rows": rows}
 
 
 def mean(found: list[dict[str, Any]]) -> dict[str, float]:

@@ -22,9 +22,9 @@ from benchmarks import record
 from benchmarks.asides import folder_of, shown
 from benchmarks.methods import class_words
 from benchmarks.quality import WORD, Yardstick, probes_of
-from neologism.comparing import in_use
 from neologism.events import Finished, Step
 from neologism.families import Model, open_model
+from neologism.outcomes import in_use
 from neologism.recipe import recipe
 from neologism.scores import Judge, open_judge
 from neologism.training import train

@@ -10,9 +10,10 @@ import pytest
 from PIL import Image
 
 from neologism import comparing
-from neologism.comparing import Course, Figures, Task, budgeted, check_methods, compare, split, within
+from neologism.comparing import Task, budgeted, check_methods, compare, drawn_in, split, within
 from neologism.errors import RecipeError
 from neologism.events import Step
+from neologism.outcomes import KEPT, Course, Figures
 from neologism.scores import open_judge
 from neologism.versus import page, recommended
 
@@ -37,13 +38,16 @@ def test_advice_follows_from_the_figures() -> None:
 
 
 def test_the_page_needs_nothing_beside_it_and_escapes_what_it_is_given(tmp_path: Path) -> None:
-    (tmp_path / "inversion").mkdir()
-    Image.new("RGB", (4, 4)).save(tmp_path / "inversion" / "sheet.png")
+    place = drawn_in(tmp_path, "inversion")
+    place.mkdir(parents=True)
+    Image.new("RGB", (4, 4)).save(place / "0-0.png")
     odd = replace(ONE, curve=((0.5, 0.9), (1.0, 0.8)))
-    text = page({"inversion": odd, "dreambooth": TWO, "<b>": ONE}, tmp_path).read_text()
+    file = page({"inversion": odd, "dreambooth": TWO, "<b>": ONE}, tmp_path, [Image.new("RGB", (4, 4))], "<disc&co>")
+    text = file.read_text()
     assert "0.900" in text and "data:image/png;base64," in text and "Take dreambooth" in text
     assert "<b>" not in text and "&lt;b&gt;" in text and 'points="280.0,' in text and "878.9 kB" in text
-    assert "http" not in text and text.count("alt=") == 1
+    assert 'alt="a &lt;disc&amp;co&gt;, by inversion, seed 0"' in text and 'alt="Held-out picture 1"' in text
+    assert "http:" not in text and "https:" not in text and text.count("alt=") == text.count("<img") == 2
 
 
 def test_a_budget_is_steps_or_seconds() -> None:
@@ -66,6 +70,7 @@ def test_methods_a_recipe_a_run_and_a_file_are_compared(tiny_base: Path, picture
     (tmp_path / "other.toml").write_text("vectors = 2\n")
     told = compare(task, ["inversion", "embedding"], open_judge(), tmp_path / "out", [tmp_path / "other.toml"])
     found = {event[0]: event[1] for event in told if isinstance(event, tuple)}
+    assert len(list(drawn_in(tmp_path / "out", "other").glob("*.png"))) == KEPT * 5
     assert list(found) == ["inversion", "embedding", "other"] and found["inversion"].unchanged
     assert found["other"].bytes > found["inversion"].bytes and found["embedding"].class_drift > 0
     shutil.copytree(tmp_path / "out" / "inversion", tmp_path / "run")

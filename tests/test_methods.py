@@ -10,6 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from neologism import previewing
 from neologism.errors import EmbeddingError, ModelError, RecipeError, WordError
 from neologism.events import Event, Finished, Step
 from neologism.families import open_model
@@ -101,8 +102,8 @@ def test_the_file_draws_what_the_run_drew_and_leaves_the_model_alone(
     before = {name: (tensor_hashes(part), list(part.state_dict())) for name, part in model.parts().items()}
     plain = generate(model, "a cat", steps=3)[0]
     file, words = weights_file(tmp_path / "run"), word_file(tmp_path / "run")
-    drawn = generate(model, "a <disc>", words, weights=file)[0]
-    run_drew = sorted((tmp_path / "run/pictures").glob("000008-*.png"))[0]
+    drawn = generate(model, "a <disc>", words, steps=previewing.STEPS, weights=file)[0]
+    run_drew = tmp_path / "run/pictures/000008-a-disc-0.png"
     from PIL import Image
 
     with Image.open(run_drew) as shown:
@@ -295,6 +296,18 @@ def test_class_pictures_are_drawn_once(tiny_base: Path, monkeypatch: pytest.Monk
     assert len(list(folder.glob("*.png"))) == 2
     monkeypatch.setattr(prior, "generate", lambda *_, **__: pytest.fail("drawn again"))
     assert prior.drawn(model, "a bird", 2) == folder
+
+
+def test_embedding_is_not_held_back_by_pictures_of_the_class_word_which_is_what_learns(
+    tiny_base: Path, pictures: Path
+) -> None:
+    kept = {
+        method: settings(tiny_base, pictures, method, class_pictures=2).prior
+        for method in ("inversion", "embedding", "dreambooth", "lora")
+    }
+    assert kept == {"inversion": 0, "embedding": 0, "dreambooth": 2, "lora": 2}
+    contrasted = settings(tiny_base, pictures, "embedding", class_pictures=2, contrastive=1.0)
+    assert contrasted.prior == 2 and not contrasted.preserving
 
 
 @WEIGHTS

@@ -6,32 +6,24 @@ import re
 import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import psutil
-import torch
 from PIL import Image
 
-from neologism import formats, photos, run
+from neologism import photos, run
 from neologism.cookbook import read
-from neologism.embedding import Embedding
-from neologism.errors import EmbeddingError, RecipeError
-from neologism.events import Event, Finished, Step
-from neologism.families import Model, open_model
-from neologism.generation import generate
-from neologism.methods import choosing
+from neologism.errors import RecipeError
+from neologism.events import Event, Step
+from neologism.families import open_model
+from neologism.outcomes import WEIGHTS, Asked, Course, Figures, figures
 from neologism.recipe import recipe
-from neologism.scores import Judge, score
+from neologism.scores import Judge
 from neologism.training import train
 
-PROMPTS = ("a {} on a blue background", "a small {} on a green background", "a red {}", "a {}, black and white")
-GENERAL = ("a cat", "a house on a blue background", "a small red car", "a photo of a flower")
-SEEDS = (0, 1, 2, 3)
 TRIED = 6  # steps, to tell how long one takes
 METHODS = ("inversion", "embedding", "dreambooth", "lora")
-WEIGHTS = ("lora.safetensors", "difference.safetensors", "tuned.safetensors")
 TOGETHER = {
     "inversion": "any number of words",
     "embedding": "one thing for each class word",
@@ -39,37 +31,6 @@ TOGETHER = {
     "lora": "a few; their weights add up and disturb one another",
 }
 """How many learned things live together in one model."""
-
-
-@dataclass(frozen=True)
-class Figures:
-    """What a method came to.
-
-    Attributes:
-        fidelity: mean cosine of what "a WORD" draws to the held-out pictures.
-        prompt: mean cosine of the word in scenes to the prompts, the class word in its place.
-        diversity: mean distance between the pictures of "a WORD".
-        forgetting: mean distance that pictures of unrelated prompts have moved; class_drift: those of the class word.
-        unchanged: whether pictures of unrelated prompts are the same bit for bit.
-        bytes: what has to be kept. seconds: of the run. memory: the most bytes in use that were seen at a step.
-        steps: how many it took. curve: the probe's loss on the way, as a share of its first, by share of the steps.
-    """
-
-    fidelity: float
-    prompt: float
-    diversity: float
-    forgetting: float
-    class_drift: float
-    unchanged: bool
-    bytes: int
-    seconds: float
-    memory: int
-    steps: int = 0
-    curve: tuple[tuple[float, float], ...] = ()
-
-    def as_dict(self) -> dict[str, Any]:
-        """The figures by name."""
-        return asdict(self)
 
 
 @dataclass(frozen=True)
@@ -87,28 +48,6 @@ class Task:
     settings: Mapping[str, Any]
     rates: Mapping[str, float] = field(default_factory=dict[str, float])
     budget: float | None = None
-
-
-@dataclass
-class Course:
-    """What is noted while a method learns: the most bytes in use, the probes, and the end."""
-
-    memory: int = 0
-    probes: list[tuple[int, float]] = field(default_factory=list[tuple[int, float]])
-    ended: Finished | None = None
-
-    def note(self, event: Event) -> None:
-        """Take notice of an event."""
-        if isinstance(event, Step):
-            self.memory = max(self.memory, in_use())
-            self.probes += [(event.step, event.probe)] if event.probe is not None else []
-        self.ended = event if isinstance(event, Finished) else self.ended
-
-    @property
-    def curve(self) -> tuple[tuple[float, float], ...]:
-        """The probes as shares."""
-        steps, first = max((s for s, _ in self.probes), default=1), self.probes[0][1] if self.probes else 1.0
-        return tuple((step / steps, loss / first) for step, loss in self.probes)
 
 
 def check_methods(methods: Sequence[str], like: str, others: bool = False) -> None:
@@ -189,52 +128,6 @@ def within(task: Task, chosen: dict[str, Any], out: Path) -> dict[str, Any]:
     return chosen | {"steps": int(file.read_text("utf-8"))}
 
 
-def in_use() -> int:
-    """Bytes in use: the GPU's most, or the process's own now."""
-    if torch.cuda.is_available():
-        return int(torch.cuda.max_memory_allocated())
-    return int(psutil.Process().memory_info().rss)
-
-
-def figures(model: Model, judge: Judge, task: Task, files: Sequence[Path], seconds: float, course: Course) -> Figures:
-    """What these files draw, and what they came to."""
-    own_use = [file for file in files if file.name != "lora-kohya.safetensors"]  # which is for other tools
-    weights = [file for file in own_use if file.name in WEIGHTS or is_weights(file)]
-    others = [file for file in own_use if file not in weights]
-    words: list[Embedding] = [formats.load(file) for file in others]
-
-    def drawn(prompts: Sequence[str], with_it: bool = True) -> list[Image.Image]:
-        return generate(model, prompts, words if with_it else [], SEEDS, weights=weights if with_it else None)
-
-    own = score(drawn([f"a {task.word}"]), task.unseen, judge=judge)
-    scenes = drawn([prompt.replace("{}", task.word) for prompt in PROMPTS])
-    asked = [prompt.replace("{}", task.like) for prompt in PROMPTS for _ in SEEDS]
-    obeyed = score(scenes, task.unseen, asked, judge).prompt or 0.0
-    general = [drawn(GENERAL, with_it) for with_it in (False, True)]
-    classes = [drawn([f"a {task.like}"], with_it) for with_it in (False, True)]
-    same = all(a.tobytes() == b.tobytes() for a, b in zip(*general, strict=True))
-    kept = sum(file.stat().st_size for file in [*weights, *others])
-    moved, drift = moved_by(judge, *general), moved_by(judge, *classes)
-    steps = course.ended.step if course.ended else 0
-    return Figures(
-        own.subject, obeyed, own.diversity, moved, drift, same, kept, seconds, course.memory, steps, course.curve
-    )
-
-
-def is_weights(file: Path) -> bool:
-    """Whether a file holds weights rather than a word."""
-    try:
-        choosing.files.read(file)
-    except EmbeddingError:
-        return False
-    return True
-
-
-def moved_by(judge: Judge, before: Sequence[Image.Image], after: Sequence[Image.Image]) -> float:
-    """How far pictures of the same prompts and seeds have moved: the mean of 1 - cosine."""
-    return float((1 - (judge.pictures(before) * judge.pictures(after)).sum(1)).mean().clamp_min(0))
-
-
 def compare(
     task: Task, methods: Sequence[str], judge: Judge, out: Path, others: Sequence[Path] = ()
 ) -> Iterator[Event | tuple[str, Figures]]:
@@ -247,13 +140,14 @@ def compare(
     check_methods(methods, task.like, bool(others))
     base = str(task.settings.get("base", "emoji"))
     model = open_model(base, str(task.settings.get("device", "auto")), "fp32")
+    asked = Asked(task.unseen, task.word, task.like)
     for name, method, file in [
         *((m, m, None) for m in methods),
         *((named(other), "inversion", other) for other in others),
     ]:
         course, began = Course(), time.monotonic()
         if file is not None and file.suffix != ".toml":
-            yield name, figures(model, judge, task, files_of(file), 0.0, course)
+            yield name, figures(model, judge, asked, files_of(file), 0.0, course, drawn_in(out, name))
             continue
         chosen = within(task, settings(task, method, file), out / name)
         for event in train(recipe(**chosen), out / name):
@@ -261,7 +155,13 @@ def compare(
             yield event
         if course.ended:
             files = [course.ended.file, *course.ended.more]
-            yield name, figures(model, judge, task, files, min(course.ended.seconds, time.monotonic() - began), course)
+            seconds = min(course.ended.seconds, time.monotonic() - began)
+            yield name, figures(model, judge, asked, files, seconds, course, drawn_in(out, name))
+
+
+def drawn_in(out: Path, name: str) -> Path:
+    """Where the pictures that were judged are kept."""
+    return out / "drawn" / name
 
 
 def named(other: Path) -> str:

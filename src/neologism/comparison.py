@@ -15,8 +15,8 @@ from rich.table import Table
 from neologism import screen
 
 if TYPE_CHECKING:
-    from neologism.comparing import Figures
     from neologism.events import Event
+    from neologism.outcomes import Figures
 
 EXAMPLE = "Example: neologism compare photos/dog --word '<my-dog>' --like dog --methods inversion,lora"
 
@@ -44,6 +44,7 @@ def compare(
 ) -> None:
     """Compare the methods on the same pictures, held-out pictures, prompts and seeds. Type the same again to go on."""
     from neologism import comparing, versus
+    from neologism.outcomes import Figures
     from neologism.scores import EMOJI_JUDGE, open_judge
 
     asked = (methods or ("" if of else ",".join(comparing.METHODS))).split(",")
@@ -53,7 +54,7 @@ def compare(
     given, unseen = comparing.split(pictures, out)
     rates = {name: rate for name, rate in (("dreambooth", dreambooth_rate), ("lora", lora_rate)) if rate}
     task = comparing.Task(given, unseen, word, like, {"base": base} | steps, rates, seconds)
-    console, found = Console(stderr=True), dict[str, comparing.Figures]()
+    console, found = Console(stderr=True), dict[str, Figures]()
 
     def told() -> Iterator[Event]:
         for event in comparing.compare(task, names, open_judge(judge or EMOJI_JUDGE), out, of or []):
@@ -64,7 +65,7 @@ def compare(
 
     screen.follow(told(), console)
     shown(found, console)
-    file = versus.page(found, out)
+    file = versus.page(found, out, unseen, word)
     console.print(f"{versus.recommended(found)}\n[green]wrote[/] {file}", highlight=False, soft_wrap=True)
     if as_json:
         facts: dict[str, Any] = {name: one.as_dict() for name, one in found.items()}

@@ -78,7 +78,7 @@ class Lesson:
 
     def beside(self, part: int) -> Batch | None:
         """The class's pictures to keep in mind at this step (Ruiz et al. 2023, eq. 2), if any."""
-        if self.prior is None or not (self.learner.weights and self.recipe.prior_weight):
+        if self.prior is None or not self.recipe.preserving:
             return None
         latents, said = self.prior
         number, seed = self.step * self.recipe.accumulate + part, batches.counted(self.recipe.seed, "prior")

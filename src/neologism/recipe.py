@@ -62,8 +62,9 @@ class Recipe(BaseModel):
     word_first: float = Field(default=0.5, ge=0, lt=1)
     """Share of a LoRA's steps in which the vectors learn alone (pivotal tuning); then both learn."""
     weights_rate: float | None = Field(default=None, gt=0)
-    """Top learning rate of the weights; 5e-6 for dreambooth and 1e-4 for lora where not given. finetune counts it
-    as a share of a tensor's typical number: 0.05 for words, 0.02 for table and input, 0.002 for encoder."""
+    """Top learning rate of the weights; where not given what the base's folder advises in its neologism.toml (a table
+    weights_rate), or else 5e-6 for dreambooth and 1e-4 for lora. finetune counts it as a share of a tensor's typical number:
+    0.05 for words, 0.02 for table and input, 0.002 for encoder."""
     class_pictures: int | None = Field(default=None, ge=0)
     """Pictures of the class word that the frozen base draws itself, to learn to keep (prior preservation); where not given 50
     for dreambooth and none for lora."""
@@ -231,8 +232,12 @@ class Recipe(BaseModel):
         """How many pictures of the class are kept in mind."""
         usual = 50 if self.method == "dreambooth" else 0
         wanted = usual if self.class_pictures is None else self.class_pictures
-        kept = self.prior_weight and self.method != "inversion"
-        return wanted if kept or self.contrastive else 0
+        return wanted if self.preserving or self.contrastive else 0
+
+    @property
+    def preserving(self) -> bool:
+        """Whether the class is kept as it was: of inversion it is frozen, and of embedding it is the class word that learns."""
+        return bool(self.prior_weight) and self.method in ("dreambooth", "lora")
 
     def steps_for(self, pictures: int) -> int:
         """How many steps a word of so many pictures may take."""

@@ -2,41 +2,46 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from neologism import run
-from neologism.comparing import TOGETHER, Figures
+from PIL import Image
+
+from neologism import learned, run
+from neologism.comparing import TOGETHER, drawn_in
+from neologism.outcomes import ITSELF, KEPT, PROMPTS, Figures
+from neologism.report import environment
+from neologism.thumbnails import address
 
 COLUMNS = {
     "fidelity": "Fidelity", "prompt": "Prompts", "diversity": "Diversity", "forgetting": "Forgetting", "class_drift": "Class drift",
     "unchanged": "Unchanged", "bytes": "Bytes", "steps": "Steps", "seconds": "Seconds", "memory": "Peak memory",
 }  # fmt: skip
-COLOURS = ("#2b6cb0", "#c05621", "#2f855a", "#805ad5", "#b83280", "#4a5568")
+TINTS = 6
+"""Colours of curves that the page's style has."""
+SIDE, MOST_REAL = 192, 8
 WIDE, HIGH = 560, 200
 
 
-def page(found: Mapping[str, Figures], out: Path) -> Path:
-    """index.html: the table, the curves, each one's pictures, and the advice."""
-    from jinja2 import Environment
-
-    template = Environment(autoescape=True).from_string(PAGE)
+def page(found: Mapping[str, Figures], out: Path, real: Sequence[Image.Image] = (), word: str = "") -> Path:
+    """index.html: the advice, the table, pictures side by side, the curves; `real` are the pictures it was judged by."""
     rows = {name: {key: shown(key, getattr(one, key)) for key in COLUMNS} for name, one in found.items()}
-    sheets = {name: encoded(out / name / "sheet.png") for name in found}
-    lines = {name: (COLOURS[i % len(COLOURS)], points(one.curve)) for i, (name, one) in enumerate(found.items())}
-    text = template.render(
-        rows=rows,
-        columns=COLUMNS,
-        sheets=sheets,
-        lines=lines,
-        advice=recommended(found),
-        together=TOGETHER,
-        wide=WIDE,
-        high=HIGH,
-    )
-    run.write_whole(out / "index.html", text.encode())
+    lines = {name: (number % TINTS, points(one.curve)) for number, (name, one) in enumerate(found.items())}
+    facts = {"rows": rows, "columns": COLUMNS, "lines": lines, "advice": recommended(found), "together": TOGETHER}
+    grid = [(prompt, beside(found, out, number)) for number, prompt in enumerate((ITSELF, *PROMPTS))]
+    pictures = {"grid": grid, "real": [address(image, SIDE) for image in real[:MOST_REAL]], "word": word}
+    template = environment().get_template("comparison.html")
+    run.write_whole(out / "index.html", template.render(**facts, **pictures, wide=WIDE, high=HIGH).encode())
     return out / "index.html"
+
+
+def beside(found: Mapping[str, Figures], out: Path, prompt: int) -> dict[str, list[str]]:
+    """What each drew for a prompt by its number, from the same seeds, as data addresses."""
+    cells: dict[str, list[str]] = {}
+    for name in found:
+        files = [drawn_in(out, name) / f"{prompt}-{seed}.png" for seed in range(KEPT)]
+        cells[name] = [address(learned.image_at(file), SIDE) for file in files if file.is_file()]
+    return cells
 
 
 def shown(key: str, value: object) -> str:
@@ -53,11 +58,6 @@ def sized(count: float) -> str:
     """Bytes in the unit that suits them."""
     units = ((2**30, "GB"), (2**20, "MB"), (2**10, "kB"), (1, "bytes"))
     return next(f"{count / size:,.1f} {unit}" for size, unit in units if count >= size or size == 1)
-
-
-def encoded(file: Path) -> str:
-    """A picture as text that stands in a page, or "" where there is none."""
-    return base64.b64encode(file.read_bytes()).decode() if file.exists() else ""
 
 
 def points(curve: Sequence[tuple[float, float]]) -> str:
@@ -80,27 +80,3 @@ def recommended(found: Mapping[str, Figures]) -> str:
             else f"Take {truest} for this thing alone, {gentle} where the rest must stay."
         )
     )
-
-
-PAGE = """<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
-<title>Compared</title><style>
-:root{color-scheme:light dark}body{font:16px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:70rem;padding:0 1rem}
-.scroll{overflow-x:auto}table{border-collapse:collapse}td,th{padding:.35rem .8rem;text-align:right;border-bottom:1px solid #8884}
-th:first-child{text-align:left}img,svg{max-width:100%;height:auto}.advice{padding:1rem;border-left:4px solid #2b6cb0;background:#8881}
-figure{margin:2rem 0}figcaption{font-weight:600}small{opacity:.75}</style></head><body>
-<h1>Compared on your pictures</h1><p class="advice">{{ advice }}</p>
-<div class="scroll"><table><tr><th></th>{% for title in columns.values() %}<th>{{ title }}</th>{% endfor %}<th>Live together</th></tr>
-{% for name, row in rows.items() %}<tr><th>{{ name }}</th>{% for key in columns %}<td>{{ row[key] }}</td>{% endfor %}
-<td>{{ together.get(name, "") }}</td></tr>{% endfor %}</table></div>
-<p><small>Fidelity: mean cosine of what the word draws to the held-out pictures, by the judge. Prompts: of the word in other scenes to the
-prompts, its class in its place. Diversity: mean distance between the word's pictures. Forgetting and class drift: how far pictures of
-other prompts, and of the class word, have moved. Unchanged: whether other prompts draw the same pictures to the bit.</small></p>
-<h2>While they learned</h2>
-<svg viewBox="0 -4 {{ wide }} {{ high + 8 }}" width="{{ wide }}" role="img" aria-label="Loss on fixed probes over the run">
-{% for colour, line in lines.values() %}<polyline fill="none" stroke="{{ colour }}" stroke-width="2" points="{{ line }}"/>{% endfor %}</svg>
-<p><small>Loss on fixed probes, as a share of its first, over each run.{% for name, pair in lines.items() %}
-<span style="color:{{ pair[0] }}">&#9632;</span> {{ name }}{% endfor %}</small></p>
-{% for name, sheet in sheets.items() %}{% if sheet %}<figure><figcaption>{{ name }}</figcaption>
-<img alt="Pictures given, before and after learning by {{ name }}" src="data:image/png;base64,{{ sheet }}"></figure>{% endif %}{% endfor %}
-</body></html>
-"""

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import functools
+import tomllib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from neologism.errors import ModelError
 from neologism.families import hub
 
+ADVICE = "neologism.toml"
 EMOJI = Path(__file__).parent.parent / "emoji" / "base"
 
 
@@ -59,3 +63,24 @@ def located(name: str, at_hand: bool = False) -> Base:
     raise ModelError(
         f"There is no folder {name}. Give --base emoji, a diffusers folder, a .safetensors file, or a hub id such as owner/name."
     )
+
+
+@functools.cache
+def advised(name: str) -> Mapping[str, float]:
+    """The learning rates of weights, by method, that a base's folder itself advises in its neologism.toml; mostly none.
+
+    Raises:
+        ModelError: the file is there and is no table of positive numbers.
+    """
+    try:
+        file = located(name, at_hand=True).place / ADVICE
+        told = tomllib.loads(file.read_text("utf-8")).get("weights_rate", {})
+        if any(not isinstance(rate, float) or rate <= 0 for rate in told.values()):
+            raise ValueError("every rate must be a positive number such as 2e-4")
+        return dict(told)
+    except (FileNotFoundError, NotADirectoryError, ModelError):
+        return {}
+    except (ValueError, AttributeError) as error:  # tomllib's own are of the former
+        raise ModelError(
+            f"{name}: its {ADVICE} cannot be used: {error}. Mend the file, or take it out of the base's folder."
+        ) from None

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from neologism.allowed import CAPTIONS
 from neologism.errors import EmbeddingError, ModelError
+from neologism.families import places
 from neologism.families.model import Model
 from neologism.methods import Method, dreambooth, files, lora, text_side
 from neologism.methods.identifier import identifier, spelled
@@ -42,11 +43,11 @@ def method(model: Model, recipe: Recipe, like: str, said: Sequence[str]) -> Meth
 
 
 def weights_rate(recipe: Recipe) -> float:
-    """The top learning rate of the recipe's weights."""
+    """The top learning rate of the recipe's weights: as given, as the base's own folder advises, or the usual one."""
     if recipe.method == "embedding":
         one_thing = recipe.words != (CAPTIONS,) and recipe.scope in (None, "words")
         return recipe.weights_rate or (recipe.learning_rate if one_thing else SHARES[recipe.scope or "words"])
-    return recipe.weights_rate or RATES.get(recipe.method, 0.0)
+    return recipe.weights_rate or places.advised(recipe.base).get(recipe.method) or RATES.get(recipe.method, 0.0)
 
 
 def opened(model: Model, file: Path) -> tuple[Method, str]:
