@@ -30,16 +30,14 @@ from workshop.emoji.subjects import development, general_words, trained
 
 WORK = Path(".emoji-base/methods")
 PICTURES = 16  # of the class, drawn by the base for prior preservation
-FIGURES = ("fidelity", "prompt", "diversity", "forgetting", "class_drift", "bytes", "seconds", "memory")
+FIGURES = ("fidelity", "loss", "prompt", "diversity", "forgetting", "class_drift", "bytes", "seconds", "memory")
 VARIANTS: dict[str, dict[str, Any]] = {
     "dreambooth without prior preservation": {"class_pictures": 0},
-    "dreambooth of the whole denoiser": {"scope": "denoiser"},
+    "dreambooth of the whole denoiser": {"scope": "denoiser", "weights_rate": 1e-4},
     "lora with prior preservation": {"class_pictures": PICTURES},
 }
 """What else is measured on the first subjects: the method, its first word, with these settings."""
 COMPARED = 4  # subjects on which the variants are measured
-RATES = {"dreambooth": 2e-4, "lora": 1e-3}
-"""Tried on rabbit: DreamBooth at 5e-5 / 2e-4 had fidelity 0.33 / 0.49, the usual 5e-6 0.31 (on eagle): a small base needs more."""
 SEVERAL = 5  # subjects that a class word fits at least
 NAMES = [subject.name for subject in development()[::2]]
 
@@ -67,7 +65,7 @@ def task(name: str, steps: int, method: str) -> Task:
     settings |= VARIANTS.get(method, {})
     if name == MADE_STYLE:
         settings |= {"kind": "style"}
-    return Task(folder_of(name, True), shown(name, False), "<thing>", class_words()[name], settings, RATES)
+    return Task(folder_of(name, True), shown(name, False), "<thing>", class_words()[name], settings)
 
 
 def measured_one(judge: Judge, name: str, method: str, steps: int) -> dict[str, Any]:

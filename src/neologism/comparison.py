@@ -75,9 +75,9 @@ def compare(
 def shown(found: dict[str, Figures], console: Console) -> None:
     """The figures as a table."""
     table = Table(
-        "method", "fidelity", "prompt", "diversity", "forgetting", "class drift", "bytes", "seconds", box=None
+        "method", "fidelity", "loss", "prompt", "diversity", "forgetting", "class drift", "bytes", "seconds", box=None
     )
     for name, one in found.items():
-        cosines = (one.fidelity, one.prompt, one.diversity, one.forgetting, one.class_drift)
+        cosines = (one.fidelity, one.loss, one.prompt, one.diversity, one.forgetting, one.class_drift)
         table.add_row(name, *(f"{number:.3f}" for number in cosines), f"{one.bytes:,}", f"{one.seconds:.0f}")
     console.print(table)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -9,21 +10,25 @@ from typing import Any
 
 import psutil
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 
-from neologism import formats, run
+from neologism import batches, formats, objective, run
 from neologism.embedding import Embedding
 from neologism.errors import EmbeddingError
 from neologism.events import Event, Finished, Step
 from neologism.families import Model
+from neologism.framing import Frame, values
 from neologism.generation import generate
 from neologism.methods import choosing
 from neologism.scores import Judge, score
+from neologism.vocabulary import taught
 
 ITSELF = "a {}"
 PROMPTS = ("a {} on a blue background", "a small {} on a green background", "a red {}", "a {}, black and white")
 GENERAL = ("a cat", "a house on a blue background", "a small red car", "a photo of a flower")
 SEEDS = (0, 1, 2, 3)
+TIMES = 16
+"""Times at which the loss on each held-out picture is taken."""
 KEPT = 2
 """Pictures of a prompt that the page shows."""
 WEIGHTS = ("lora.safetensors", "difference.safetensors", "tuned.safetensors")
@@ -35,6 +40,8 @@ class Figures:
 
     Attributes:
         fidelity: mean cosine of what "a WORD" draws to the held-out pictures.
+        loss: denoising loss on the held-out pictures of "a WORD", as a share of the frozen base's of "a CLASS": below 1 it explains
+            them better than the class word does. No judge has a say in it.
         prompt: mean cosine of the word in scenes to the prompts, the class word in its place.
         diversity: mean distance between the pictures of "a WORD".
         forgetting: mean distance that pictures of unrelated prompts have moved; class_drift: those of the class word.
@@ -52,6 +59,7 @@ class Figures:
     bytes: int
     seconds: float
     memory: int
+    loss: float = float("nan")
     steps: int = 0
     curve: tuple[tuple[float, float], ...] = ()
 
@@ -122,9 +130,37 @@ def figures(
     kept = sum(file.stat().st_size for file in [*weights, *others])
     moved, drift = moved_by(judge, *general), moved_by(judge, *classes)
     steps = course.ended.step if course.ended else 0
-    return Figures(
-        own.subject, obeyed, own.diversity, moved, drift, same, kept, seconds, course.memory, steps, course.curve
-    )
+    loss = unseen_loss(model, told, words, weights)
+    found = (own.subject, obeyed, own.diversity, moved, drift, same, kept, seconds, course.memory, loss, steps)
+    return Figures(*found, course.curve)
+
+
+@torch.no_grad()
+def unseen_loss(model: Model, told: Asked, words: Sequence[Embedding], weights: Sequence[Path]) -> float:
+    """The denoising loss (Gal et al. 2022, eq. 2) on the held-out pictures, as a share of the frozen base's with the class word.
+
+    The same noise and times for both, the times spread evenly over the scale.
+    """
+    side = model.size
+    shown = [ImageOps.fit(image, (side, side), Image.Resampling.LANCZOS) for image in told.unseen]
+    clean = torch.cat([model.scale(model.encode(values(image)[None] * 2 - 1)[0].cpu()) for image in shown])
+    clean, count = clean.repeat_interleave(TIMES, 0), len(clean) * TIMES
+    times = model.noise.times(torch.cat([batches.spread(0, n, TIMES, (0.0, 1.0)) for n in range(len(shown))]))
+    noise = torch.randn(clean.shape, generator=batches.generator("unseen"))
+    frames = (Frame((0, 0, side, side), (side, side), (side, side), False),) * count
+    masks = torch.ones(count, 1, *clean.shape[2:])
+
+    def of(prompt: str) -> float:
+        batch = batches.Batch(clean, noise, times, masks, (prompt,) * count, frames)
+        pieces = [objective.loss(model, batches.part_of(batch, slice(i, i + TIMES))) for i in range(0, count, TIMES)]
+        return float(torch.cat(pieces).mean())
+
+    base = of(ITSELF.replace("{}", told.like))
+    with contextlib.ExitStack() as undo:
+        for file in weights:
+            undo.enter_context(choosing.applied(model, file))
+        undo.enter_context(taught(model, words))
+        return of(ITSELF.replace("{}", told.word)) / base
 
 
 def keep_drawn(images: Sequence[Image.Image], place: Path) -> None:

@@ -14,8 +14,8 @@ from neologism.report import environment
 from neologism.thumbnails import address
 
 COLUMNS = {
-    "fidelity": "Fidelity", "prompt": "Prompts", "diversity": "Diversity", "forgetting": "Forgetting", "class_drift": "Class drift",
-    "unchanged": "Unchanged", "bytes": "Bytes", "steps": "Steps", "seconds": "Seconds", "memory": "Peak memory",
+    "fidelity": "Fidelity", "loss": "Loss", "prompt": "Prompts", "diversity": "Diversity", "forgetting": "Forgetting",
+    "class_drift": "Class drift", "unchanged": "Unchanged", "bytes": "Bytes", "steps": "Steps", "seconds": "Seconds", "memory": "Peak memory",
 }  # fmt: skip
 TINTS = 6
 """Colours of curves that the page's style has."""
