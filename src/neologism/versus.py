@@ -15,7 +15,8 @@ from neologism.thumbnails import address
 
 COLUMNS = {
     "fidelity": "Fidelity", "loss": "Loss", "prompt": "Prompts", "diversity": "Diversity", "forgetting": "Forgetting",
-    "class_drift": "Class drift", "unchanged": "Unchanged", "bytes": "Bytes", "steps": "Steps", "seconds": "Seconds", "memory": "Peak memory",
+    "class_drift": "Class drift", "unchanged": "Unchanged", "bytes": "Bytes", "steps": "Steps",
+    "seconds": "Seconds", "memory": "Peak memory",
 }  # fmt: skip
 TINTS = 6
 """Colours of curves that the page's style has."""
