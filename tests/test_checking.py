@@ -98,7 +98,7 @@ def test_json_holds_everything_but_the_sheet(pictures: Path) -> None:
     (pictures / "a.txt").write_text("a {}")
     checked = check(pictures, 16)
     told = json.loads(json.dumps(as_json(checked)))
-    assert set(told) == {"photos", "unfit", "warnings"}
+    assert set(told) == {"photos", "unfit", "warnings", "faults"}
     assert told["photos"][0] == {
         "path": str(pictures / "a.png"),
         "size": [80, 40],

@@ -136,7 +136,7 @@ def test_an_archive_without_pictures_is_refused(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "p.zip", "w") as archive:
         archive.writestr("notes.md", "hello")
     assert refused(tmp_path / "p.zip") == (
-        f"{tmp_path / 'p.zip'} has no picture right in it: jpg, jpeg, png, webp, bmp, gif, tif and tiff are read, "
+        f"{tmp_path / 'p.zip'} has no picture right in it: jpg, jpeg, png, webp, bmp, gif, tif, tiff, avif, heic and heif are read, "
         "subfolders are not. Put 3 to 10 pictures there."
     )
 
@@ -171,7 +171,7 @@ def test_a_truncated_jpeg_is_unfit_and_named(tmp_path: Path) -> None:
 
 def test_a_text_file_named_jpg_is_unfit_and_named(tmp_path: Path) -> None:
     (tmp_path / "a.jpg").write_text("not a picture")
-    assert reason(tmp_path, "a.jpg") == "is no JPEG, PNG, WebP, BMP, GIF or TIFF inside, whatever its name"
+    assert reason(tmp_path, "a.jpg") == "is no JPEG, PNG, WebP, BMP, GIF, TIFF, AVIF or HEIC inside, whatever its name"
 
 
 @pytest.mark.parametrize("side", [10_001, 40_000])
@@ -231,7 +231,7 @@ def test_a_missing_source_is_an_error(tmp_path: Path) -> None:
 def test_an_empty_folder_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "pics").mkdir()
     assert refused(tmp_path / "pics") == (
-        f"{tmp_path / 'pics'} is empty: jpg, jpeg, png, webp, bmp, gif, tif and tiff are read, "
+        f"{tmp_path / 'pics'} is empty: jpg, jpeg, png, webp, bmp, gif, tif, tiff, avif, heic and heif are read, "
         "subfolders are not. Put 3 to 10 pictures there."
     )
 
@@ -239,7 +239,7 @@ def test_an_empty_folder_is_an_error(tmp_path: Path) -> None:
 def test_a_folder_without_pictures_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "a.txt").touch()
     assert refused(tmp_path) == (
-        f"{tmp_path} has no picture right in it: jpg, jpeg, png, webp, bmp, gif, tif and tiff are read, "
+        f"{tmp_path} has no picture right in it: jpg, jpeg, png, webp, bmp, gif, tif, tiff, avif, heic and heif are read, "
         "subfolders are not. Put 3 to 10 pictures there."
     )
 
@@ -247,7 +247,7 @@ def test_a_folder_without_pictures_is_an_error(tmp_path: Path) -> None:
 def test_a_file_of_another_kind_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "a.pdf").touch()
     assert refused(tmp_path / "a.pdf") == (
-        f"{tmp_path / 'a.pdf'} is no picture: jpg, jpeg, png, webp, bmp, gif, tif and tiff are read, "
+        f"{tmp_path / 'a.pdf'} is no picture: jpg, jpeg, png, webp, bmp, gif, tif, tiff, avif, heic and heif are read, "
         "a folder of them or a .zip archive. Give such."
     )
 
@@ -258,7 +258,7 @@ def test_where_all_are_unfit_each_reason_is_listed(tmp_path: Path) -> None:
     assert refused(tmp_path) == (
         f"No picture in {tmp_path} can be used. Mend or replace these:\n"
         "  a.jpg is empty (0 bytes)\n"
-        "  b.png is no JPEG, PNG, WebP, BMP, GIF or TIFF inside, whatever its name"
+        "  b.png is no JPEG, PNG, WebP, BMP, GIF, TIFF, AVIF or HEIC inside, whatever its name"
     )
 
 
@@ -320,9 +320,9 @@ def test_one_picture_alone_is_warned_about(tmp_path: Path) -> None:
 def test_pictures_of_kinds_not_read_are_named(tmp_path: Path) -> None:
     save(tmp_path / "a.png")
     save(tmp_path / "b.png")
-    (tmp_path / "c.HEIC").touch()
+    (tmp_path / "c.JXL").touch()
     assert said(tmp_path) == [
-        f"c.HEIC in {tmp_path} cannot be read: jpg, jpeg, png, webp, bmp, gif, tif and tiff are. "
+        f"c.JXL in {tmp_path} cannot be read: jpg, jpeg, png, webp, bmp, gif, tif, tiff, avif, heic and heif are. "
         "Convert to one of these to use it."
     ]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +11,9 @@ from PIL import Image
 
 from neologism.contact import contact_sheet
 from neologism.errors import PhotosError
+from neologism.faults import Fault, faults, look
 from neologism.framing import Framed, framed, picture
-from neologism.photos import Photo, gather
+from neologism.photos import Photo, gather, opened
 from neologism.sources import Unfit
 
 ACROSS = 6
@@ -21,11 +22,15 @@ ACROSS = 6
 
 @dataclass(frozen=True)
 class Checked:
-    """What a check found. The sheet shows every photo as it will be cropped, greyed where its mask hides it."""
+    """What a check found. The sheet shows every photo as it will be cropped, greyed where its mask hides it.
+
+    `warnings` are what every run tells of the pictures as well, `faults` what was measured for this check alone.
+    """
 
     photos: list[Photo]
     unfit: list[Unfit]
     warnings: list[str]
+    faults: list[Fault]
     sheet: Image.Image
 
 
@@ -50,7 +55,9 @@ def check(source: Path, side: int, out: Path | None = None) -> Checked:
             unfit.append(Unfit(photo.path, f"cannot be framed: {error}"))
     if not shown:
         raise PhotosError(f"No picture in {source} can be used.\n" + "\n".join(f"  {one.reason}" for one in unfit))
-    checked = Checked([photo for photo, _ in shown], unfit, gathered.warnings, contact_sheet(in_rows(shown)))
+    fit = [photo for photo, _ in shown]
+    looks = [look(photo.path.name, *opened(photo), side) for photo in fit]
+    checked = Checked(fit, unfit, gathered.warnings, faults(looks), contact_sheet(in_rows(shown)))
     if out is not None:
         write(checked.sheet, out)
     return checked
@@ -95,4 +102,5 @@ def as_json(checked: Checked) -> dict[str, Any]:
         ],
         "unfit": [{"path": str(one.path), "reason": one.reason} for one in checked.unfit],
         "warnings": list(checked.warnings),
+        "faults": [asdict(fault) for fault in checked.faults],
     }

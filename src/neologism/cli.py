@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from neologism import comparison, knowing, options, screen, tuning
+from neologism import comparison, knowing, looking, options, screen, tuning
 from neologism.errors import NeologismError
 
 app = typer.Typer(
@@ -100,29 +100,6 @@ def generate(
         console.print(f"[green]wrote[/] {file}", highlight=False, soft_wrap=True)
     if as_json:
         printed({"prompt": prompt, "files": files})
-
-
-@app.command(epilog="Example: neologism check photos/mug")
-def check(
-    pictures: Annotated[Path, typer.Argument(help="Folder, archive or picture.")],
-    base: Annotated[str, typer.Option(help="The base that would be trained; it decides the side.")] = "emoji",
-    side: Annotated[
-        int | None,
-        typer.Option(min=16, help="Side of the training pictures in pixels; the base's own where not given."),
-    ] = None,
-    out: Annotated[
-        Path | None, typer.Option(help="Write the pictures as training would see them into this PNG.")
-    ] = None,
-    as_json: Json = False,
-) -> None:
-    """Show what training would see of the pictures, and which are unfit and why."""
-    from neologism import checking
-    from neologism.families import native_side
-
-    checked = checking.check(pictures, side or native_side(base), out)
-    screen.show_checked(checked, out, console)
-    if as_json:
-        printed(checking.as_json(checked))
 
 
 @app.command(epilog="Example: neologism inspect words/my-mug/word.safetensors")
@@ -262,6 +239,7 @@ def recipe(
 
 app.command("finetune", epilog=tuning.EXAMPLE)(options.with_pairs(tuning.finetune))
 app.command("compare", epilog=comparison.EXAMPLE)(comparison.compare)
+looking.register(app)
 knowing.register(app)
 
 
@@ -283,6 +261,8 @@ def guarded(command: Callable[[], Any]) -> None:
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
+    for chatter in ("torchao", "torch.utils._pytree"):  # what an extra beside another torch murmurs at every start
+        logging.getLogger(chatter).setLevel(logging.ERROR)
     logging.captureWarnings(True)
     warnings.filterwarnings("ignore", module="(diffusers|transformers|torch|huggingface_hub).*")
     command()

@@ -11,9 +11,19 @@ from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 
 from neologism.errors import PhotosError
 
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")  # Pillow's other parsers never see a stranger's bytes
+FORMATS = (
+    "JPEG",
+    "PNG",
+    "WEBP",
+    "BMP",
+    "GIF",
+    "TIFF",
+    "AVIF",
+    "HEIF",
+)  # Pillow's other parsers never see a stranger's bytes
 MOST_PIXELS = 100_000_000
 MOST_BYTES = 2 * 1024**3
+HEIC = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 
 
 def contents(path: Path) -> bytes:
@@ -31,6 +41,8 @@ def contents(path: Path) -> bytes:
 
 def decoded(data: bytes) -> Image.Image:
     """The first frame, decoded in full and turned as EXIF says."""
+    if data[4:8] == b"ftyp" and data[8:12] in HEIC:
+        know_heic()
     with warnings.catch_warnings():  # Pillow murmurs about odd metadata; its bomb warning is our own limit below
         warnings.simplefilter("ignore")
         try:
@@ -40,15 +52,30 @@ def decoded(data: bytes) -> Image.Image:
             image.load()
             upright = turned(image)
             upright.info["icc_profile"] = image.info.get("icc_profile")
-            # a phone's MPO holds a second view of the same scene, which is no animation
-            upright.info["animated"] = image.format != "MPO" and getattr(image, "is_animated", False)
+            # a phone's MPO or HEIC holds a second view of the same scene, which is no animation
+            upright.info["animated"] = image.format not in ("MPO", "HEIF") and getattr(image, "is_animated", False)
             return upright
         except Image.DecompressionBombError:
             raise PhotosError("has more than 100 megapixels; make it smaller") from None
         except UnidentifiedImageError:
-            raise PhotosError("is no JPEG, PNG, WebP, BMP, GIF or TIFF inside, whatever its name") from None
+            raise PhotosError("is no JPEG, PNG, WebP, BMP, GIF, TIFF, AVIF or HEIC inside, whatever its name") from None
         except Exception:  # on broken files the decoders raise nearly anything
             raise PhotosError("is damaged or cut short") from None
+
+
+def know_heic() -> None:
+    """Teach Pillow to read HEIC, a telephone's usual kind.
+
+    Raises:
+        PhotosError: the library for it is not installed.
+    """
+    try:
+        from pillow_heif import register_heif_opener
+    except ImportError:
+        raise PhotosError(
+            "is HEIC, which needs a library; type pip install 'neologism[heic]', or save it as JPEG"
+        ) from None
+    register_heif_opener()
 
 
 def turned(image: Image.Image) -> Image.Image:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from neologism.checking import Checked
     from neologism.embedding import Embedding
     from neologism.formats import Found
+    from neologism.preparing import Prepared
     from neologism.transferring import Fit
     from neologism.verifying import Verdict
 
@@ -197,8 +198,25 @@ def show_checked(checked: Checked, out: Path | None, console: Console) -> None:
     console.print(table)
     for text in checked.warnings:
         console.print(f"[yellow]note:[/] {plain(text)}", highlight=False, soft_wrap=True)
+    for fault in checked.faults:
+        console.print(f"[yellow]{fault.kind}:[/] {plain(fault.text)}", highlight=False, soft_wrap=True)
+    if not (checked.unfit or checked.warnings or checked.faults):
+        console.print("[green]nothing to mind[/]")
     if out:
         console.print(f"as training sees them: {out}", highlight=False, soft_wrap=True)
+
+
+def show_prepared(found: Prepared, console: Console) -> None:
+    """A new folder of pictures."""
+    table = Table("picture", "from", "side", "cropped", box=None)
+    for one in found.made:
+        table.add_row(plain(one.path.name), plain(one.source.name), str(one.side), one.cropped)
+    for unfit in found.unfit:
+        table.add_row("-", plain(unfit.path.name), "-", f"[red]left out:[/] {plain(unfit.reason)}")
+    console.print(table)
+    for text in found.warnings:
+        console.print(f"[yellow]note:[/] {plain(text)}", highlight=False, soft_wrap=True)
+    console.print(f"[green]wrote[/] {found.folder}", highlight=False, soft_wrap=True)
 
 
 def show_facts(facts: dict[str, Any], console: Console) -> None:

@@ -14,10 +14,10 @@ from pathlib import Path, PurePosixPath
 from neologism.decoding import MOST_BYTES
 from neologism.errors import PhotosError
 
-EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
-READ = "jpg, jpeg, png, webp, bmp, gif, tif and tiff"
+EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif", ".heic", ".heif")
+READ = "jpg, jpeg, png, webp, bmp, gif, tif, tiff, avif, heic and heif"
 MASK = ".mask.png"
-UNREAD = (".heic", ".heif", ".avif", ".jxl", ".psd", ".dng", ".cr2", ".nef", ".arw")  # people do bring these
+UNREAD = (".jxl", ".psd", ".dng", ".cr2", ".nef", ".arw")  # people do bring these
 MOST_MEMBERS = 10_000
 
 
