@@ -19,6 +19,7 @@ DARK = 0.3
 """Luminance that all but a twentieth of a dark picture stays below."""
 BURNT, WHITE = 0.12, 252
 """Share of the subject in which all three colours are at their end (values of 255), above which a picture is overexposed."""
+PAPER = 0.55  # the same before white paper, in the middle half of the square
 LITTLE = 0.025  # share of the square that a subject takes, below which little of it is learned
 LOST = 0.15  # share of a subject that may lie outside the square
 EVEN = 3.0  # of 255: how far the colours of a bar may vary
@@ -119,22 +120,25 @@ def bright(one: Look) -> Fault | None:
     values = Image.fromarray(one.values.min(axis=2).clip(0, 255).astype(np.uint8))
     wide = 3 if len(one.values) < 256 else 5
     burnt = np.asarray(values.filter(ImageFilter.MinFilter(wide))) >= WHITE  # of areas: thin white lines are no mistake
-    share = float(burnt[where_to_look(one)].mean())
-    if share <= BURNT:
+    where, most = where_to_look(one)
+    share = float(burnt[where].mean())
+    if share <= most:
         return None
     text = f"{one.name} is overexposed: {share:.0%} of the subject is pure white. Burnt-out parts have no detail to learn. "
     return Fault("bright", (one.name,), text + "Take it in less light.")
 
 
-def where_to_look(one: Look) -> np.ndarray:
-    """Where burnt-out parts count [h, w]: on the subject; before a white ground, which may be paper, in the middle half."""
-    if one.mask is not None and (one.mask > 0.5).any() and (one.masked or (ground_of(one) < WHITE).any()):
-        return one.mask > 0.5
+def where_to_look(one: Look) -> tuple[np.ndarray, float]:
+    """Where burnt-out parts count [h, w], and how many may be: few on the subject; before a white ground, which may be paper, half of
+    the middle."""
+    white = bool((ground_of(one) >= WHITE).all())
+    if one.mask is not None and (one.mask > 0.5).any() and (one.masked or not white):
+        return one.mask > 0.5, BURNT
     where = np.ones(one.values.shape[:2], bool)
-    if (ground_of(one) >= WHITE).all():
+    if white:
         quarter = len(where) // 4
         where[:quarter], where[-quarter:], where[:, :quarter], where[:, -quarter:] = False, False, False, False
-    return where
+    return where, PAPER if white else BURNT
 
 
 def bars(values: np.ndarray) -> int:
