@@ -1,7 +1,7 @@
 """Whether the score tells better words from worse, and what knowing costs. `python -m benchmarks.ranking [--only "rabbit"]`
 
 For each of 20 development subjects a word learns from 4 pictures for `FULL` steps. Its rows after each of `MARKS` are scored as a
-user scores them (against the pictures that were given, seeds 0 to 7), and judged by 6 unseen pictures (seeds 100 to 107).
+user scores them with `--seeds 16` (against the pictures that were given), and judged by 6 unseen pictures (seeds 100 to 131).
 `spearman` is the mean over subjects of the rank correlation of the two, `order` that of the score with the steps themselves. Then a
 run at default settings is timed: `overhead` is the time for previews, diagnostics, sheet, tracking and report as a share of all else.
 Each subject's result is kept at once; the command typed again goes on, and several may run side by side with `--only`.
@@ -42,7 +42,7 @@ WORD = "<thing>"
 MARKS = (10, 50, 200)
 FULL = 400
 SUBJECTS = 20
-SEEN, JUDGED = range(8), range(100, 108)
+SEEN, JUDGED = range(16), range(100, 132)
 
 
 def names() -> list[str]:

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from neologism import comparison, knowing, looking, options, screen, tuning
+from neologism import comparison, knowing, looking, options, publishing, screen, tuning
 from neologism.errors import NeologismError
 
 app = typer.Typer(
@@ -241,6 +241,7 @@ app.command("finetune", epilog=tuning.EXAMPLE)(options.with_pairs(tuning.finetun
 app.command("compare", epilog=comparison.EXAMPLE)(comparison.compare)
 looking.register(app)
 knowing.register(app)
+publishing.register(app)
 
 
 def main(arguments: list[str] | None = None) -> None:
