@@ -111,6 +111,11 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     class Answers(BaseHTTPRequestHandler):
         def answer(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            if self.headers.get("Transfer-Encoding") == "chunked":
+                while size := int(self.rfile.readline(), 16):
+                    body += self.rfile.read(size)
+                    self.rfile.readline()
+                self.rfile.readline()
             if self.headers.get("Authorization"):
                 told.tokens.add(self.headers["Authorization"])
             code, facts = answered(told, self.command, self.path.partition("?")[0], body)
@@ -215,7 +220,7 @@ def test_a_push_sends_exactly_what_it_lists_to_a_private_repository(run: Path, h
     plan = planned(run, "me/disc")
     assert [name for _, name in plan.files] == ["README.md", "samples.png", "word.safetensors"] and plan.private
     url = push(plan, hub.endpoint)
-    assert url.endswith("/me/disc/commit/1") and hub.created[0]["private"] is True
+    assert url.endswith("/me/disc/commit/1") and hub.created[0]["visibility"] == "private"
     assert hub.sent == {name: hashlib.sha256(file.read_bytes()).hexdigest() for file, name in plan.files}
     assert hub.tokens == {"Bearer hf_secret"} and "hf_secret" not in url
 

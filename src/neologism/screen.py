@@ -170,9 +170,6 @@ def show_finished(event: Finished, console: Console) -> None:
     page = event.file.parent / "report.html"
     for name, path in (*made, ("pictures", event.sheet), *([("report", page)] if page.exists() else [])):
         console.print(f"  {name:9} {path}", highlight=False, soft_wrap=True)
-    page = event.file.parent / "report.html"
-    if page.exists():
-        console.print(f"  {'report':9} {page}", highlight=False, soft_wrap=True)
     quoted = f"'a {event.word} on a blue background'"
     weights = ([] if event.embedding else [event.file]) + list(event.more[:1])
     files = (f" --word {event.file}" if event.embedding else "") + "".join(f" --weights {file}" for file in weights)

@@ -173,7 +173,10 @@ def results(folder: Path) -> list[Path]:
 def uses(folder: Path) -> list[str]:
     """How each tool takes the word's file."""
     file = folder / "word.safetensors"
-    return formats.how_to_use(formats.load(file), Path(file.name)) if file.is_file() else []
+    if not file.is_file():
+        return []
+    told = formats.how_to_use(formats.load(file), Path(file.name))
+    return [f"{tool}: {as_code(how)}" for tool, _, how in (line.partition(": ") for line in told)]
 
 
 def changed(told: History) -> dict[str, Any]:
@@ -236,8 +239,8 @@ def push(plan: Plan, endpoint: str | None = None) -> str:
         raise RunError(
             "The hub library is set to work offline (HF_HUB_OFFLINE). Unset that, then push again."
         ) from None
-    except (HfHubHTTPError, OSError, ValueError) as error:
-        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    except (HfHubHTTPError, OSError, ValueError, RuntimeError) as error:  # RuntimeError: one file could not be sent
+        first = " ".join(str(one).strip().partition("\n")[0] for one in (error, error.__cause__) if one)
         raise RunError(
             f"The hub did not take it: {first} Nothing of the commit is there; mend that, then push again."
         ) from None
