@@ -74,10 +74,11 @@ def compare(
 
 def shown(found: dict[str, Figures], console: Console) -> None:
     """The figures as a table."""
-    table = Table(
-        "method", "fidelity", "loss", "prompt", "diversity", "forgetting", "class drift", "bytes", "seconds", box=None
-    )
+    from neologism.versus import sized
+
+    names = ("method", "like it", "loss", "prompts", "diverse", "forgets", "drifts", "file", "time")
+    table = Table(*names, box=None, padding=(0, 1, 0, 0))
     for name, one in found.items():
-        cosines = (one.fidelity, one.loss, one.prompt, one.diversity, one.forgetting, one.class_drift)
-        table.add_row(name, *(f"{number:.3f}" for number in cosines), f"{one.bytes:,}", f"{one.seconds:.0f}")
+        numbers = (one.fidelity, one.loss, one.prompt, one.diversity, one.forgetting, one.class_drift)
+        table.add_row(name, *(f"{number:.3f}" for number in numbers), sized(one.bytes), f"{one.seconds:.0f} s")
     console.print(table)

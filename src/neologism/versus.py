@@ -27,8 +27,16 @@ WIDE, HIGH = 560, 200
 def page(found: Mapping[str, Figures], out: Path, real: Sequence[Image.Image] = (), word: str = "") -> Path:
     """index.html: the advice, the table, pictures side by side, the curves; `real` are the pictures it was judged by."""
     rows = {name: {key: shown(key, getattr(one, key)) for key in COLUMNS} for name, one in found.items()}
-    lines = {name: (number % TINTS, points(one.curve)) for number, (name, one) in enumerate(found.items())}
-    facts = {"rows": rows, "columns": COLUMNS, "lines": lines, "advice": recommended(found), "together": TOGETHER}
+    lowest = min((y for one in found.values() for _, y in one.curve), default=1.0)
+    lines = {name: (number % TINTS, points(one.curve, lowest)) for number, (name, one) in enumerate(found.items())}
+    facts = {
+        "rows": rows,
+        "columns": COLUMNS,
+        "lines": lines,
+        "lowest": lowest,
+        "advice": recommended(found),
+        "together": TOGETHER,
+    }
     grid = [(prompt, beside(found, out, number)) for number, prompt in enumerate((ITSELF, *PROMPTS))]
     pictures = {"grid": grid, "real": [address(image, SIDE) for image in real[:MOST_REAL]], "word": word}
     template = environment().get_template("comparison.html")
@@ -61,9 +69,10 @@ def sized(count: float) -> str:
     return next(f"{count / size:,.1f} {unit}" for size, unit in units if count >= size or size == 1)
 
 
-def points(curve: Sequence[tuple[float, float]]) -> str:
-    """A curve as an SVG polyline's points: from 0 to 1 across, from the start's loss at the top to half of it."""
-    return " ".join(f"{x * WIDE:.1f},{min(1.0, max(0.0, (1.02 - y) / 0.52)) * HIGH:.1f}" for x, y in curve)
+def points(curve: Sequence[tuple[float, float]], lowest: float) -> str:
+    """A curve as an SVG polyline's points: from 0 to 1 across, from its first loss at the top to the lowest of all at the bottom."""
+    span = max(1 - lowest, 1e-6)
+    return " ".join(f"{x * WIDE:.1f},{min(1.0, max(0.0, (1 - y) / span)) * HIGH:.1f}" for x, y in curve)
 
 
 def recommended(found: Mapping[str, Figures]) -> str:
