@@ -1,16 +1,21 @@
 """Whether the score tells better words from worse, and what knowing costs. `python -m benchmarks.ranking [--only "rabbit"]`
 
-For each of 20 development subjects a word learns from 4 pictures for `FULL` steps. Its rows after each of `MARKS` are scored as a
-user scores them with `--seeds 16` (against the pictures that were given), and judged by 6 unseen pictures (seeds 100 to 131).
-`spearman` is the mean over subjects of the rank correlation of the two, `order` that of the score with the steps themselves. Then a
-run at default settings is timed: `overhead` is the time for previews, diagnostics, sheet, tracking and report as a share of all else.
-Each subject's result is kept at once; the command typed again goes on, and several may run side by side with `--only`.
+Words of 20 development subjects that `benchmarks.time_to_quality` set aside on their way are scored after four steps as a user
+scores them: by `neologism score` on the pictures they were learned from. The yardstick is the same judge on other drawn pictures
+(other seeds, the usual 25 sampling steps) and 6 pictures that nobody learned from. At every step of a word the seeds are the same, so
+that the luck of a seed is in all of them; there are 24 on either side, for 8 leave a mean that is off by more than steps differ.
+`spearman` is the mean rank correlation over the words of the published algorithm, which are still learning from step to step up to
+their last, the 3000th; `spearman_defaults` that over words of our default settings (150 steps), good after 40, where the rest of
+the order is close to a tie. Then runs at default settings are timed: `overhead` is the processor time for probes, previews,
+diagnosis, sheet and report as a share of all else. Each piece is kept at once; the command typed again goes on, and several may run side
+by side with `--only` and names of subjects, or `--only overhead`.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import shutil
 import statistics
 import sys
 import time
@@ -20,100 +25,93 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
+import torch
 from scipy.stats import spearmanr
-from torch import Tensor
 
 from benchmarks import record
+from benchmarks.asides import folder_of, kept, load, settings, shown
 from neologism import previewing, run, training
 from neologism.diagnosing import Diagnosis
 from neologism.embedding import Embedding
-from neologism.events import Checkpoint, Finished, Opened
+from neologism.events import Opened
 from neologism.families import Model, open_model
 from neologism.generation import generate
+from neologism.lessons import Lesson
 from neologism.metrics import Network, Shown, networks
-from neologism.recipe import recipe
 from neologism.scores import likeness, open_judge
-from neologism.scoring import Subject, score
-from workshop.emoji.examples import GIVEN, UNSEEN, subject_pictures
+from neologism.scoring import STEPS, Subject, interval, score
 from workshop.emoji.subjects import development
 
-WORK = Path(".emoji-base/ranking")
+WORK = Path(".emoji-base/ranking/pieces")
 WORD = "<thing>"
-MARKS = (10, 50, 200)
-FULL = 400
-SUBJECTS = 20
-SEEN, JUDGED = range(16), range(100, 132)
+MARKS = {"reference": (10, 60, 200, 3000), "ours": (10, 40, 80, 150)}
+"""The steps a word is scored at, of those it was set aside at; the last is its full course."""
+KEYS = {"reference": "spearman", "ours": "spearman_defaults"}
+SUBJECTS, TIMED = 20, 3
+SEEN, JUDGED = range(1000, 1024), range(100, 124)
+PROTOCOL = {"marks": MARKS, "seeds": [SEEN.start, len(SEEN), JUDGED.start, len(JUDGED)], "steps": [STEPS, 25]}
+"""What a piece was measured by: one of another protocol is measured anew."""
 
 
 def names() -> list[str]:
-    """The subjects, in the order they are measured."""
-    return [subject.name for subject in development()][:SUBJECTS]
+    """The subjects, in the order they are measured: those whose words were set aside."""
+    found = [s.name for s in development() if all(kept(s.name, 0, method).exists() for method in MARKS)]
+    if not found:
+        sys.exit("No word is set aside yet: run `python -m benchmarks.time_to_quality` first.")
+    return found[:SUBJECTS]
 
 
-def given_folder(name: str) -> Path:
-    """The pictures a subject is learned from, written where they are not there yet."""
-    subject = next(one for one in development() if one.name == name)
-    folder = WORK / subject.code / "pictures"
-    if not folder.is_dir():
-        partial = folder.with_name(f"pictures-{os.getpid()}")
-        partial.mkdir(parents=True)
-        for number, image in enumerate(subject_pictures(subject, GIVEN, 0)):
-            image.save(partial / f"{number}.png")
-        partial.rename(folder)
-    return folder
+def piece(name: str) -> Path:
+    """Where a piece is kept."""
+    return WORK / f"{name.replace(' ', '-')}.json"
 
 
-def rows_at_marks(name: str, out: Path) -> tuple[dict[int, dict[str, Tensor]], str]:
-    """The word's vectors after each mark and at the end, and its start word."""
-    plain: dict[str, Any] = {"steps": FULL, "checkpoint_every": 10, "preview_prompts": ()}
-    settings = recipe(pictures=str(given_folder(name)), words=WORD, **plain)
-    found: dict[int, dict[str, Tensor]] = {}
-    start = ""
-    for event in training.train(settings, out):
-        if isinstance(event, Checkpoint) and event.step in (*MARKS, FULL):
-            state = run.read_back(event.folder)
-            assert state is not None
-            found[event.step] = {k.removesuffix(".mean"): t for k, t in state["tensors"].items() if k.endswith(".mean")}
-        if isinstance(event, Finished):
-            start = event.facts["start"]
-    return found, start
+def known(name: str) -> dict[str, Any] | None:
+    """A piece that was measured by this protocol."""
+    file = piece(name)
+    found = json.loads(file.read_text("utf-8")) if file.exists() else None
+    return found if found and found["protocol"] == json.loads(json.dumps(PROTOCOL)) else None
 
 
-def ranked(model: Model, judge: Network, name: str, out: Path) -> dict[str, Any]:
-    """One subject: the score and the judge's verdict at every mark, and how their ranks agree."""
-    rows, start = rows_at_marks(name, out)
-    subject = next(one for one in development() if one.name == name)
-    given, unseen = ([Shown(i) for i in subject_pictures(subject, n, s)] for n, s in ((GIVEN, 0), (UNSEEN, 1)))
+def keep(name: str, found: dict[str, Any]) -> None:
+    """Keep a piece, whole or not at all."""
+    WORK.mkdir(parents=True, exist_ok=True)
+    run.write_whole(piece(name), json.dumps({"protocol": PROTOCOL} | found).encode())
+
+
+def ranked(model: Model, judge: Network, name: str, method: str) -> dict[str, Any]:
+    """One word: the score and the yardstick at every mark, and how their ranks agree."""
+    aside = load(kept(name, 0, method))
+    start = aside.start if aside.start in model.encoders[0].word_ids else ""
+    given, unseen = ([Shown(image) for image in shown(name, given=which)] for which in (True, False))
     points: list[dict[str, Any]] = []
-    for step in sorted(rows):
-        word = Embedding(WORD, rows[step], model.name, {"start": start})
-        told = score(model, Subject(WORD, [word], None, start, given, []), [judge], SEEN, prompts=())
+    for step in MARKS[method]:
+        rows = aside.rows[aside.steps.tolist().index(step)]
+        word = Embedding(WORD, {model.encoders[0].key: rows}, model.name, {"start": start})
+        told = score(model, Subject(WORD, [word], None, start, given, []), [judge], SEEN, prompts=()).metrics[0]
         images = generate(model, f"a {WORD}", [word], JUDGED, 25)
         verdict = likeness(open_judge(), images, [one.image for one in unseen])
-        points.append(
-            {"step": step, "score": told.metrics[0].own, "unseen": verdict, "anchors": told.metrics[0].anchors}
-        )
+        points.append({"step": step, "score": told.own, "unseen": verdict, "anchors": told.anchors})
     scores, verdicts, steps = ([point[key] for point in points] for key in ("score", "unseen", "step"))
-    return {
-        "subject": name,
-        "start": start,
-        "points": points,
-        "spearman": float(spearmanr(scores, verdicts).statistic),
-        "order": float(spearmanr(scores, steps).statistic),
-        "order_of_judge": float(spearmanr(verdicts, steps).statistic),
-    }
+    found = {"spearman": rho(scores, verdicts), "order": rho(scores, steps), "order_of_judge": rho(verdicts, steps)}
+    return {"subject": name, "method": method, "start": start, "points": points} | found
+
+
+def rho(one: list[float], other: list[float]) -> float:
+    """Spearman's rank correlation."""
+    return float(spearmanr(one, other).statistic)
 
 
 @contextmanager
 def timed(spent: list[float]) -> Iterator[None]:
-    """Count the seconds spent in everything that tells what was learned, until the block ends."""
+    """Count the processor seconds spent in everything that tells what was learned, until the block ends."""
 
     def counted(act: Callable[..., Any]) -> Callable[..., Any]:
         def timing(*given: Any, **named: Any) -> Any:
-            began = time.perf_counter()
+            began = time.process_time()
             made = act(*given, **named)
             made = iter(list(made)) if hasattr(made, "__next__") else made  # an iterator works only when it is asked
-            spent[0] += time.perf_counter() - began
+            spent[0] += time.process_time() - began
             return made
 
         return timing
@@ -125,6 +123,7 @@ def timed(spent: list[float]) -> Iterator[None]:
 
 
 TOLD_BY: list[tuple[Any, str]] = [
+    (Lesson, "probe"),
     (previewing, "previews"),
     (previewing, "sheet"),
     (Diagnosis, "step"),
@@ -134,45 +133,51 @@ TOLD_BY: list[tuple[Any, str]] = [
 """What a run does to tell what it learns."""
 
 
-def overhead(name: str, out: Path) -> dict[str, float]:
-    """The seconds of a run at default settings, and how many of them tell what was learned; opening the model not counted."""
-    spent, began = [0.0], 0.0
-    settings = recipe(pictures=str(given_folder(name)), words=WORD)
+def overhead(name: str) -> dict[str, Any]:
+    """The processor seconds of a run at default settings after opening the model, and those of them that tell what was learned."""
+    spent, began, out = [0.0], 0.0, WORK.parent / f"run-{os.getpid()}"
+    folder_of(name, given=True)
     with timed(spent):
-        for event in training.train(settings, out):
-            began = time.perf_counter() if isinstance(event, Opened) else began
-    return {"seconds": time.perf_counter() - began, "told": spent[0]}
+        for event in training.train(settings(name, 0, {"words": WORD}), out):
+            began = time.process_time() if isinstance(event, Opened) else began
+    seconds = time.process_time() - began
+    shutil.rmtree(out)
+    return {"seconds": seconds, "told": spent[0], "share": spent[0] / (seconds - spent[0])}
 
 
 def measured(only: list[str]) -> dict[str, Any]:
-    """Measure the subjects that are not measured yet, and sum up those that are."""
-    os.environ.setdefault("NEOLOGISM_CACHE", str(WORK / "cache"))
+    """Measure the pieces that are not measured yet, and sum up those that are."""
+    os.environ.setdefault("NEOLOGISM_CACHE", str(WORK.parent / "cache"))
+    torch.set_num_threads(1)  # small networks: more threads take more processor time for the same work
     model: Model | None = None
-    for name in only or names():
-        file = WORK / "results" / f"{name.replace(' ', '-')}.json"
-        if file.exists():
-            continue
-        model = model or open_model("emoji", precision="fp32")
-        place = WORK / "runs" / f"{name.replace(' ', '-')}-{os.getpid()}"
-        result = ranked(model, networks("auto", "emoji")[0], name, place)
-        result["timed"] = overhead(name, place.with_name(place.name + "-default"))
-        run.write_whole(file, json.dumps(result).encode())
-        print(name, {k: result[k] for k in ("spearman", "order", "timed")}, file=sys.stderr, flush=True)
-    return summary([json.loads(file.read_text("utf-8")) for file in sorted((WORK / "results").glob("*.json"))])
+    for name in names():
+        for method in MARKS if not only or name in only else ():
+            if known(f"{method}-{name}") is None:
+                model = model or open_model("emoji", precision="fp32")
+                result = ranked(model, networks("auto", "emoji")[0], name, method)
+                keep(f"{method}-{name}", result)
+                print(method, name, {key: result[key] for key in ("spearman", "order")}, file=sys.stderr, flush=True)
+    for name in names()[:TIMED] if not only or "overhead" in only else ():
+        if known(f"overhead-{name}") is None:
+            keep(f"overhead-{name}", overhead(name))
+    return summary()
 
 
-def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """The means over the subjects that were measured."""
-    shares = [row["timed"]["told"] / (row["timed"]["seconds"] - row["timed"]["told"]) for row in rows]
-    return {
-        "subjects": len(rows),
-        "spearman": statistics.mean(row["spearman"] for row in rows),
-        "order": statistics.mean(row["order"] for row in rows),
-        "order_of_judge": statistics.mean(row["order_of_judge"] for row in rows),
-        "anchors": all(len(point["anchors"]) == 3 for row in rows for point in row["points"]),
-        "overhead": statistics.mean(shares),
-        "rows": rows,
-    }
+def summary() -> dict[str, Any]:
+    """The means over what was measured, with 95 % of the resamples of subjects."""
+    found: dict[str, Any] = {}
+    rows = [row for name in names() for method in MARKS if (row := known(f"{method}-{name}"))]
+    for method, key in KEYS.items():
+        own = [row for row in rows if row["method"] == method]
+        if own:
+            low, high = interval(torch.tensor([row["spearman"] for row in own]))
+            found |= {key: statistics.mean(row["spearman"] for row in own), f"{key}_95": [low, high]}
+            found |= {f"{key}_{order}": statistics.mean(row[order] for row in own) for order in ("order", "order_of_judge")}
+            found |= {f"{key}_subjects": len(own)}
+    shares = [row["share"] for name in names()[:TIMED] if (row := known(f"overhead-{name}"))]
+    found |= {"overhead": statistics.mean(shares)} if shares else {}
+    found["anchors"] = all(len(point["anchors"]) == 3 for row in rows for point in row["points"])
+    return found | {"rows": [{key: row[key] for key in row if key != "protocol"} for row in rows]}
 
 
 def main() -> None:

@@ -1,14 +1,10 @@
-"""Score what a word draws against pictures it was not trained on."""
+"""Score a word against pictures it was not trained on, beside its start word, the nearest word and the real pictures."""
 
 import sys
-from pathlib import Path
-
-from PIL import Image
 
 import neologism
 
-word = neologism.load(sys.argv[1])
-photos = [Image.open(path).convert("RGB") for path in sorted(Path(sys.argv[2]).glob("*.png"))]
-prompt = f"a {word.word}"
-drawn = neologism.generate(neologism.open_model(word.base), prompt, [word], seeds=range(4))
-print(neologism.score(drawn, photos))
+for scored in neologism.score(sys.argv[1], photos=sys.argv[2]):
+    for metric in scored.metrics:
+        print(f"{metric.name}: {metric.own:.3f}", metric.anchors)
+    print(*scored.remarks, sep="\n")

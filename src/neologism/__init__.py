@@ -11,9 +11,9 @@ if TYPE_CHECKING:
     from neologism.families import open_model
     from neologism.formats import load, save
     from neologism.generation import generate
+    from neologism.learned import score
     from neologism.many import train_many
     from neologism.recipe import Recipe
-    from neologism.scores import score
     from neologism.training import train
 
 __version__ = "0.1.0"
@@ -39,7 +39,7 @@ ROOMS = {
     "load": "formats",
     "open_model": "families",
     "save": "formats",
-    "score": "scores",
+    "score": "learned",
     "train": "training",
     "train_many": "many",
 }

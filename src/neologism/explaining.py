@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-from collections import defaultdict
-from collections.abc import Generator, Sequence
-from dataclasses import dataclass, field
-from itertools import pairwise
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -17,11 +13,13 @@ from PIL import Image
 from torch import Tensor
 
 from neologism import run
+from neologism.attending import Pointed, Seen, lifted, places, pointed, shares, thirds, watched
 from neologism.contact import contact_sheet
 from neologism.embedding import Embedding
-from neologism.errors import ModelError, WordError
+from neologism.errors import WordError
 from neologism.families import Model
 from neologism.families.model import Encoder
+from neologism.photos import Photo
 from neologism.saliency import subject
 from neologism.vocabulary import taught
 
@@ -29,6 +27,8 @@ CELL = 192
 PHASES = ("early", "middle", "late")
 AWAY = 0.9
 """The word looks away where its mean attention on the subject is below this multiple of that on the ground."""
+PHOTOS = 4
+"""So many of the photos are looked at, at most."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +50,7 @@ class Looks:
         levels: the word's attention by the side of the feature map, [side, side] each, float32, sums of 1.
         phases: the same by part of the sampling ("early", "middle", "late"), at the largest side.
         lift: mean attention on the subject over that on the ground, or None where the picture's ground is not plain.
+        photos: the word's attention on photos it learned from, where their subjects are known.
         told: all this in plain language.
     """
 
@@ -58,54 +59,8 @@ class Looks:
     levels: dict[int, Tensor]
     phases: dict[str, Tensor]
     lift: float | None
+    photos: list[Pointed]
     told: str
-
-
-@dataclass
-class Seen:
-    """Attention to the word's tokens as it happens: a list of maps for every side, in the order of the steps."""
-
-    positions: list[int]
-    maps: dict[int, list[Tensor]] = field(default_factory=lambda: defaultdict(list))
-
-    def note(self, layer: Any, queries: Tensor, keys: Tensor) -> None:
-        """Add one layer's attention at one step: softmax(q k^T / sqrt(d)) at the word's tokens, the mean of all heads."""
-        heads = int(layer.heads)
-        q, k = (rows[-1].float().view(rows.shape[1], heads, -1).transpose(0, 1) for rows in (queries, keys))
-        share = (q @ k.transpose(1, 2) * float(layer.scale)).softmax(-1)[:, :, self.positions].sum(-1).mean(0)
-        side = round(len(share) ** 0.5)
-        if side * side == len(share):
-            self.maps[side].append(share.view(side, side).cpu())
-
-
-@contextlib.contextmanager
-def watched(model: Model, seen: Seen) -> Generator[None]:
-    """Note the cross-attention of the denoiser until the block ends; nothing of what is drawn changes.
-
-    Raises:
-        ModelError: the denoiser has no cross-attention of its own.
-    """
-    unet = getattr(model.pipe, "unet", None)
-    if unet is None:
-        raise ModelError(
-            f"{model.name} ({model.family}) mixes text and picture in one attention, and where a word looks cannot be told from it. "
-            "Use explain with a Stable Diffusion 1, 2 or XL."
-        )
-    hooks: list[Any] = []
-    for name, layer in unet.named_modules():
-        if name.endswith("attn2"):
-            asked: dict[str, Tensor] = {}
-            hooks.append(layer.to_q.register_forward_hook(lambda _, __, out, kept=asked: kept.update(q=out.detach())))
-            hooks.append(
-                layer.to_k.register_forward_hook(
-                    lambda _, __, out, kept=asked, of=layer: seen.note(of, kept["q"], out.detach())
-                )
-            )
-    try:
-        yield
-    finally:
-        for hook in hooks:
-            hook.remove()
 
 
 def explain(
@@ -116,8 +71,9 @@ def explain(
     seed: int = 0,
     steps: int = 20,
     guidance: float = 5.0,
+    photos: Sequence[Photo] = (),
 ) -> Looks:
-    """Draw a prompt and see where a word in it looks.
+    """Draw a prompt and see where a word in it looks; of some photos of the word, also where it looks in those, under noise.
 
     Raises:
         WordError: the word is not in the prompt. ModelError: the family has no cross-attention.
@@ -130,31 +86,14 @@ def explain(
         seen = Seen(positions)
         with watched(model, seen):
             image: Image.Image = model.draw([prompt], [""], [seed], steps, guidance)[0]
+        seen_in = [pointed(model, photo, f"a {word}", word) for photo in photos[:PHOTOS]]
     levels = {side: shares(maps) for side, maps in sorted(seen.maps.items())}
     largest = max(seen.maps)
     phases = {name: shares(part) for name, part in zip(PHASES, thirds(seen.maps[largest]), strict=True) if part}
     mask = subject(image)
     lift = None if mask is None else lifted(levels[largest], mask)
-    return Looks(tokens, image, levels, phases, lift, in_words(word, lift, tokens))
-
-
-def shares(maps: Sequence[Tensor]) -> Tensor:
-    """The mean of maps, as shares of its sum."""
-    mean = torch.stack(list(maps)).mean(0)
-    return mean / mean.sum()
-
-
-def thirds(maps: Sequence[Tensor]) -> list[Sequence[Tensor]]:
-    """The maps in three parts, in their order."""
-    cuts = [round(len(maps) * part / 3) for part in range(4)]
-    return [maps[a:b] for a, b in pairwise(cuts)]
-
-
-def places(encoder: Encoder, prompt: str, word: str) -> list[int]:
-    """Where the tokens of a word stand in the framed prompt: those of a learned word, or the pieces of a known one."""
-    ids, own = encoder.framed(prompt), list(encoder.taught.get(word.lower(), ()) or encoder.pieces(word))
-    found = [start for start in range(len(ids) - len(own) + 1) if own and ids[start : start + len(own)] == own]
-    return list(range(found[0], found[0] + len(own))) if found else []
+    found = [one for one in seen_in if one]
+    return Looks(tokens, image, levels, phases, lift, found, in_words(word, lift, tokens, found))
 
 
 def told_tokens(encoder: Encoder, prompt: str) -> list[Token]:
@@ -166,31 +105,42 @@ def told_tokens(encoder: Encoder, prompt: str) -> list[Token]:
     return [Token(text, norm, i in names) for text, norm, i in zip(written, rows, ids.tolist(), strict=True)]
 
 
-def lifted(heat: Tensor, mask: Image.Image) -> float:
-    """Mean attention inside a mask over that outside."""
-    small = mask.resize((heat.shape[1], heat.shape[0]), Image.Resampling.BOX)
-    inside = torch.from_numpy(np.asarray(small, np.float32) / 255)
-    return float(((heat * inside).sum() / inside.sum()) / ((heat * (1 - inside)).sum() / (1 - inside).sum()))
-
-
-def in_words(word: str, lift: float | None, tokens: dict[str, list[Token]]) -> str:
-    """What was found, in plain language."""
-    said: list[str] = []
-    if lift is None:
+def in_words(word: str, lift: float | None, tokens: dict[str, list[Token]], photos: Sequence[Pointed] = ()) -> str:
+    """What was found, in plain language. Where photos tell their subjects they decide, for what is drawn may lie anywhere."""
+    said = [in_photos(word, photos)] if photos else []
+    if lift is None and not photos:
         said.append("The picture's ground is not plain, so subject and ground were not told apart.")
-    elif lift < AWAY:
-        said.append(
-            f"{word} looks at the background rather than at the thing: {lift:.2f} times as much attention on the subject as around it. "
-            "It may have learned its pictures' surroundings: give pictures on various grounds, or with masks."
-        )
-    else:
-        said.append(f"{word} looks at the thing: {lift:.2f} times as much attention on the subject as around it.")
+    elif lift is not None:
+        where = "in the picture that was drawn" if photos else ""
+        said.append(looking(word, lift, where) if not photos else f"It is {lift:.2f} times {where}.")
     for some in tokens.values():
         own, others = ([t.norm for t in some if t.learned == which] for which in (True, False))
         if own and others:
             times = max(own) / (sum(others) / len(others))
             said.append(f"Its vectors are {times:.1f} times as long as those of the other tokens of the prompt.")
     return " ".join(said)
+
+
+def in_photos(word: str, photos: Sequence[Pointed]) -> str:
+    """What was found in photos."""
+    mean = float(np.exp(np.mean([np.log(max(one.lift, 1e-6)) for one in photos])))  # of ratios, the geometric mean
+    masked = sum(one.masked for one in photos)
+    by = "their masks" if masked == len(photos) else "their masks or plain grounds" if masked else "their plain grounds"
+    where = (
+        f"in {len(photos)} of its photos, by {by}" if len(photos) > 1 else f"in a photo of it, by {by[5:].rstrip('s')}"
+    )
+    return looking(word, mean, where)
+
+
+def looking(word: str, lift: float, where: str) -> str:
+    """Whether a word looks at the thing, and what to do where it does not."""
+    share = f"{lift:.2f} times as much attention on the subject as around it" + (f", {where}" if where else "")
+    if lift >= AWAY:
+        return f"{word} looks at the thing: {share}."
+    return (
+        f"{word} looks at the background rather than at the thing: {share}. "
+        "It may have learned its pictures' surroundings: give pictures on various grounds, or with masks."
+    )
 
 
 def overlaid(image: Image.Image, heat: Tensor) -> Image.Image:
@@ -213,8 +163,9 @@ def sheet(looks: Looks, prompt: str) -> Image.Image:
         (prompt, [looks.image.resize((CELL, CELL), Image.Resampling.LANCZOS)]),
         (f"by level: {sides}", levels),
         (f"by time: {', '.join(looks.phases)}", [overlaid(looks.image, heat) for heat in looks.phases.values()]),
+        ("in photos, under noise", [overlaid(one.image, one.heat) for one in looks.photos]),
     ]
-    return contact_sheet(rows, CELL)
+    return contact_sheet([row for row in rows if row[1]], CELL)
 
 
 def kept(looks: Looks, prompt: str, word: str, folder: Path) -> Path:
@@ -225,6 +176,7 @@ def kept(looks: Looks, prompt: str, word: str, folder: Path) -> Path:
         "word": word,
         "told": looks.told,
         "lift": looks.lift,
+        "photos": [{"name": one.name, "lift": one.lift, "masked": one.masked} for one in looks.photos],
         "tokens": {key: [vars(token) for token in tokens] for key, tokens in looks.tokens.items()},
     }
     run.write_whole(folder / "explained.json", json.dumps(facts, ensure_ascii=False).encode())

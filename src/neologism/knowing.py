@@ -70,15 +70,10 @@ def score(
 ) -> None:
     """Say how good a word is: like the photos, true to prompts, various; beside the start word, the nearest word and the real photos."""
     from neologism import learned, scoring
-    from neologism.families import open_model
-    from neologism.metrics import networks
     from neologism.report import report as told
 
-    found = learned.sources(source, photos, base)
     scenes = learned.prompts_in(prompts) if prompts else scoring.SCENES
-    seeing = networks(metrics, found[0].base)
-    model = open_model(found[0].base, device, "fp32")
-    scored = learned.score_all(found, model, seeing, range(seeds), scenes, steps, show_scored)
+    scored = learned.score(source, photos, metrics, scenes, seeds, steps, base, device, show_scored)
     if source.is_dir():
         wrote(told(source))
     if as_json:
@@ -174,6 +169,9 @@ def explain(
     base: Annotated[str | None, typer.Option(help="The base, where it is not the one the word tells.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the picture.")] = 0,
     steps: Annotated[int, typer.Option(min=1, help="Sampling steps.")] = 20,
+    photos: Annotated[
+        Path | None, typer.Option(help="Photos of the word to look in; those the run learned from where not given.")
+    ] = None,
     device: Device = "auto",
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="Folder for explained.png; the run's where not given.")
@@ -181,7 +179,7 @@ def explain(
     as_json: Json = False,
 ) -> None:
     """Show where a word looks: the prompt as tokens with the lengths of their vectors, and the word's attention over the picture."""
-    from neologism import explaining, formats
+    from neologism import explaining, formats, learned
     from neologism.families import open_model
     from neologism.report import report as told
 
@@ -189,7 +187,8 @@ def explain(
     words = [formats.load(file) for file in files]
     followed = of or (words[0].word if words else prompt.split()[-1])
     model = open_model(base or (words[0].base if words else "") or "emoji", device, "fp32")
-    looks = explaining.explain(model, prompt, words, followed, seed, steps)
+    shown = learned.photos_of(followed, [file.parent for file in files], photos)
+    looks = explaining.explain(model, prompt, words, followed, seed, steps, photos=shown)
     for key, tokens in looks.tokens.items():
         parts = (
             f"[bold]{plain(t.written)}[/] {t.norm:.2f}" if t.learned else f"{plain(t.written)} {t.norm:.2f}"
@@ -202,4 +201,6 @@ def explain(
     if (folder / "recipe.toml").is_file():
         wrote(told(folder))
     if as_json:
-        printed({"word": followed, "lift": looks.lift, "told": looks.told, "sheet": folder / "explained.png"})
+        found = [{"name": one.name, "lift": one.lift, "masked": one.masked} for one in looks.photos]
+        sheet = folder / "explained.png"
+        printed({"word": followed, "lift": looks.lift, "photos": found, "told": looks.told, "sheet": sheet})

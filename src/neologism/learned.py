@@ -9,14 +9,14 @@ from pathlib import Path
 
 from PIL import Image
 
-from neologism import formats, photos, run
+from neologism import formats, photos, run, scoring
 from neologism.errors import PhotosError, RunError
-from neologism.families import Model
+from neologism.families import open_model
 from neologism.history import Story, history
-from neologism.metrics import Network, Shown
+from neologism.metrics import Shown, networks
 from neologism.photos import Photo, opened
 from neologism.recipe import recipe
-from neologism.scoring import Scored, Subject, score
+from neologism.scoring import Scored, Subject
 
 WEIGHTS = ("lora.safetensors", "difference.safetensors")
 RANDOM = "small random numbers"
@@ -101,18 +101,49 @@ def image_at(file: Path) -> Image.Image:
         return image.convert("RGB")
 
 
-def score_all(
-    found: Sequence[Source], model: Model, networks: Sequence[Network], seeds: Sequence[int], prompts: Sequence[str], steps: int,
-    tell: Callable[[Scored], None],
+def score(
+    source: Path | str, photos: Path | str | None = None, metrics: str = "auto", prompts: Sequence[str] = scoring.SCENES,
+    seeds: int = scoring.SEEDS, steps: int = scoring.STEPS, base: str | None = None, device: str = "auto",
+    tell: Callable[[Scored], None] | None = None,
 ) -> list[Scored]:  # fmt: skip
-    """Score the words, tell each at once, and write score.json into its folder, where it has one."""
+    """Score the words of a finished run, or the word of a file: as `neologism score` does.
+
+    Args:
+        source: a run's folder, or a word's file. photos: a folder to compare with; a run knows its own.
+        metrics: folders or hub ids of networks, separated by commas, or "auto". prompts: scenes, {} for the word.
+        seeds: pictures of every prompt. steps: of sampling. base, device: as for `open_model`.
+        tell: is told of each word as soon as it is scored. A run's words also get a score.json.
+
+    Raises:
+        NeologismError: there is nothing to score or to compare with, or a network cannot be opened.
+    """
+    found = sources(Path(source), None if photos is None else Path(photos), base)
+    seeing, model = networks(metrics, found[0].base), open_model(found[0].base, device, "fp32")
     scored: list[Scored] = []
     for one in found:
-        scored.append(score(model, one.subject, networks, seeds, prompts, steps))
-        tell(scored[-1])
+        scored.append(scoring.score(model, one.subject, seeing, range(seeds), prompts, steps))
+        if tell:
+            tell(scored[-1])
         if one.folder is not None:
             run.write_whole(one.folder / "score.json", json.dumps(scored[-1].as_dict(), ensure_ascii=False).encode())
     return scored
+
+
+def photos_of(word: str, folders: Sequence[Path], named: Path | None) -> Sequence[Photo]:
+    """The photos in a folder, or where none is named those that the run in one of the folders taught the word from.
+
+    Raises:
+        PhotosError: the named folder holds none.
+    """
+    if named is not None:
+        return photos.gather(named).photos
+    for folder in folders:
+        run_folder = next((place for place in (folder, folder.parent) if (place / "recipe.toml").is_file()), None)
+        told = history(run_folder) if run_folder else None
+        for story in told.stories if told else ():
+            if story.word.lower() == word.lower():
+                return own_photos(story, "none")[0]
+    return []
 
 
 def prompts_in(file: Path) -> list[str]:

@@ -20,6 +20,8 @@ from neologism.vocabulary import nearest
 
 SCENES = ("a {} on a blue background", "a small {} on a green background", "a red {}", "a {}, black and white")
 ITSELF = "a {}"
+SEEDS = 4
+"""Pictures of every prompt."""
 STEPS = 10
 """Sampling steps of a picture that is scored."""
 RESAMPLED = 2000
