@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
 from neologism.events import Picture, Step
 
@@ -124,6 +124,8 @@ class Diagnosis:
 
 
 def difference(one: Image.Image, other: Image.Image) -> float:
-    """The mean difference of two pictures' values, 0 to 255, seen from afar."""
-    a, b = (np.asarray(i.convert("RGB").resize((32, 32), Image.Resampling.BOX), np.float32) for i in (one, other))
+    """The mean difference of two pictures' values, 0 to 255, of their middle squares seen from afar."""
+    a, b = (
+        np.asarray(ImageOps.fit(i.convert("RGB"), (32, 32), Image.Resampling.BOX), np.float32) for i in (one, other)
+    )
     return float(np.abs(a - b).mean())

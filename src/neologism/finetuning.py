@@ -23,7 +23,7 @@ from neologism.families import Model, native_side
 from neologism.framing import framed, picture
 from neologism.generation import generate
 from neologism.initial import Start
-from neologism.latents import Latents, cached
+from neologism.latents import Latents, aim, cached, squares_only
 from neologism.lessons import Lesson
 from neologism.methods import choosing
 from neologism.methods.text_side import TextSide
@@ -96,7 +96,12 @@ def journey(model: Model, recipe: Recipe, out: Path, found: pairs.Pairs) -> Iter
     if state is not None:
         lesson.load(state)
     course = Course(model, recipe, out, run.Journal(out, {NAME: lesson.step}), began, before)
-    told = [training.opening(model), *noted(recipe, found), Cached(NAME, len(found.given), latents.found), *damaged]
+    told = [
+        training.opening(model),
+        *noted(model, recipe, found),
+        Cached(NAME, len(found.given), latents.found),
+        *damaged,
+    ]
     for event in [*told, Started(NAME, "the base", lesson.step), *tuned(course, lesson, stuff)]:
         course.journal.tell(event)
         if isinstance(event, Finished):
@@ -104,7 +109,7 @@ def journey(model: Model, recipe: Recipe, out: Path, found: pairs.Pairs) -> Iter
         yield event
 
 
-def noted(recipe: Recipe, found: pairs.Pairs) -> list[Warned]:
+def noted(model: Model, recipe: Recipe, found: pairs.Pairs) -> list[Warned]:
     """What the user should know of the pictures and the words."""
     texts = [f"{unfit.path.name} is left out: {unfit.reason}" for unfit in found.unfit] + found.warnings
     texts.append(
@@ -113,14 +118,15 @@ def noted(recipe: Recipe, found: pairs.Pairs) -> list[Warned]:
     if recipe.tuned:
         more = f" and {len(recipe.tuned) - 12} more" if len(recipe.tuned) > 12 else ""
         texts.append(f"The domain's words: {', '.join(recipe.tuned[:12])}{more}.")
+    texts += filter(None, [squares_only(model, recipe)])
     return [Warned(text) for text in texts]
 
 
 def material(model: Model, recipe: Recipe, found: pairs.Pairs) -> tuple[Latents, Material]:
     """The latents to learn from, and what is probed with."""
     side = recipe.side or model.size
-    latents = cached(model, found.given, side, recipe.mirror, recipe.masks)
-    held = cached(model, found.held_out, side, False, recipe.masks)
+    latents = cached(model, found.given, aim(model, recipe), recipe.mirror, recipe.masks)
+    held = cached(model, found.held_out, aim(model, recipe), False, recipe.masks)
     captions = [str(photo.caption) for photo in found.held_out]
     prompts = domain.general(model.encoders[0], [*captions, *(str(photo.caption) for photo in found.given)])
     shown = [(p, photo) for p in prompts for photo in photos.gather(drawn(model, p, EACH), side).photos[:EACH]]
@@ -196,7 +202,7 @@ def sheet(course: Course, lesson: Lesson, stuff: Material) -> Image.Image:
     """Held-out pictures, and what the base and the tuned encoders draw of their captions."""
     shown = stuff.held_out[:SHOWN]
     captions = [str(photo.caption) for photo in shown]
-    real = [picture(framed(photo, course.recipe.side or course.model.size).pixels) for photo in shown]
+    real = [picture(framed(photo, aim(course.model, course.recipe)).pixels) for photo in shown]
     plain = generate(course.model, captions)
     with lesson.shown():
         own = generate(course.model, captions)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,11 +10,14 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from neologism.errors import PhotosError
+from neologism.errors import PhotosError, RecipeError
 from neologism.photos import Photo, opened
 
 FRAMING = "square-lanczos-1"
 """Names how pictures are framed, for the keys of caches; changes whenever pixels would."""
+BUCKETED = "bucket-lanczos-1"
+"""The same of pictures that keep about their shape."""
+LONG, LEAST_AREA = 2.0, 0.7  # a bucket's longer side to its shorter, at most; its area to that of the square, at least
 
 
 @dataclass(frozen=True)
@@ -42,28 +46,69 @@ class Framed:
     frame: Frame
 
 
-def framed(photo: Photo, side: int, mirror: bool = False) -> Framed:
-    """The largest square in the photo's middle, resized to `side` pixels.
+@dataclass(frozen=True)
+class Buckets:
+    """Sizes (width, height) in pixels; a photo is brought to the one nearest to its shape."""
+
+    sizes: tuple[tuple[int, int], ...]
+
+    def nearest(self, original: tuple[int, int]) -> tuple[int, int]:
+        """The size whose ratio is nearest to the photo's, in logarithms: that which cuts off the smallest share of it."""
+        ratio = math.log(original[0] / original[1])
+        return min(self.sizes, key=lambda size: (abs(math.log(size[0] / size[1]) - ratio), -size[0] * size[1]))
+
+
+def buckets(side: int, grid: int, longest: int | None = None) -> Buckets:
+    """The sizes of about side x side pixels, sides being multiples of `grid`, from 1:2 to 2:1 (NovelAI's aspect ratio bucketing;
+    Podell et al. 2023, section 2.3). None is larger than the square of `side`, so that none takes more memory.
 
     Raises:
-        PhotosError: the file has changed since it was gathered, or its mask is empty inside that square.
+        RecipeError: not even a square fits.
+    """
+    most, area = side // grid, side * side // grid**2  # counted in cells of the grid
+    limit = longest // grid if longest else area
+    if not min(most, limit):
+        raise RecipeError(
+            f"Found crop = 'bucket' with a side of {side} pixels; pictures of this base have sides that are multiples of {grid}. "
+            f"Give a side of at least {grid}, or crop = 'square'."
+        )
+    found = {(min(most, limit),) * 2}
+    for short in range(1, most + 1):
+        long = min(area // short, int(short * LONG), limit)
+        if long > short and short * long * grid**2 >= LEAST_AREA * side * side:
+            found |= {(short, long), (long, short)}
+    return Buckets(tuple((width * grid, height * grid) for width, height in sorted(found)))
+
+
+def framed(photo: Photo, side: int | Buckets, mirror: bool = False) -> Framed:
+    """The largest part in the photo's middle that is a square, resized to `side` pixels, or that has the nearest bucket's shape.
+
+    Raises:
+        PhotosError: the file has changed since it was gathered, or its mask is empty inside that part.
     """
     image, mask = opened(photo)
-    frame = square(image.size, side, mirror)
+    frame = central(image.size, (side, side) if isinstance(side, int) else side.nearest(image.size), mirror)
     area = None if mask is None else values(cut(mask, frame, Image.Resampling.BOX))
     if area is not None and not area.any():
+        part = "the middle square" if isinstance(side, int) else "its middle of {} x {} pixels".format(*frame.crop[2:])
         raise PhotosError(
-            f"The mask of {photo.path} is empty inside the middle square, which is all that is used of a picture. "
+            f"The mask of {photo.path} is empty inside {part}, which is all that is used of a picture. "
             "Crop the picture around what its mask shows, or leave it out."
         )
     return Framed(values(cut(image, frame, Image.Resampling.LANCZOS)) * 2 - 1, area, frame)
 
 
-def square(original: tuple[int, int], side: int, mirror: bool) -> Frame:
-    """The frame of the largest central square."""
+def central(original: tuple[int, int], side: tuple[int, int], mirror: bool) -> Frame:
+    """The frame of the largest central part that has the shape of `side` (width, height), to a pixel."""
     width, height = original
-    short = min(width, height)
-    return Frame(((width - short) // 2, (height - short) // 2, short, short), original, (side, side), mirror)
+    scale = min(width / side[0], height / side[1])
+    wide, high = (max(1, min(whole, round(part * scale))) for whole, part in zip(original, side, strict=True))
+    return Frame(((width - wide) // 2, (height - high) // 2, wide, high), original, side, mirror)
+
+
+def label(side: int | Buckets, frame: Frame) -> str:
+    """What tells a framing from others, for the keys of caches."""
+    return f"{FRAMING} {side}" if isinstance(side, int) else "{} {}x{}".format(BUCKETED, *frame.side)
 
 
 def cut(image: Image.Image, frame: Frame, how: Image.Resampling) -> Image.Image:

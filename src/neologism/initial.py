@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -131,7 +131,7 @@ def first_of(batch: Batch, count: int) -> Batch:
 def worded(batch: Batch, word: str) -> Batch:
     """The batch with each prompt's {} filled by a word."""
     prompts = tuple(prompt.replace("{}", word) for prompt in batch.prompts)
-    return Batch(batch.clean, batch.noise, batch.times, batch.masks, prompts, batch.frames)
+    return replace(batch, prompts=prompts)
 
 
 @torch.no_grad()

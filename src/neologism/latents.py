@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,8 +16,9 @@ from torch import Tensor, nn
 
 from neologism.errors import ModelError
 from neologism.families.model import Model
-from neologism.framing import FRAMING, Frame, framed
+from neologism.framing import Buckets, Frame, buckets, framed, label
 from neologism.photos import Photo
+from neologism.recipe import Recipe
 from neologism.sources import cache_folder
 
 
@@ -25,11 +27,13 @@ class Latents:
     """What training knows of the pictures of a word.
 
     Attributes:
-        mean, std: [n, c, h, w], float32, unscaled: the posterior of each picture, mirrored ones behind the others.
+        mean, std: [n, c, h, w], float32, unscaled: the posterior of each picture, mirrored ones behind the others. Where pictures
+            differ in shape, NaN stands beyond the right and lower edges of the smaller ones, so that nothing uses it unnoticed.
         masks: [n, 1, h, w], float32, 0..1: where to learn; all ones without masks.
         frames: how each was cropped.
         photos: which photo each row shows.
         found: how many photos were encoded already.
+        sizes: (h, w) of each row where they differ in shape, else none.
     """
 
     mean: Tensor
@@ -38,6 +42,7 @@ class Latents:
     frames: tuple[Frame, ...]
     photos: tuple[int, ...]
     found: int
+    sizes: tuple[tuple[int, int], ...] = ()
 
     def __len__(self) -> int:
         return len(self.mean)
@@ -65,7 +70,29 @@ def raw(tensor: Tensor) -> memoryview:
     return memoryview(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())  # type: ignore[arg-type]
 
 
-def cached(model: Model, photos: Sequence[Photo], side: int, mirror: bool, masks: bool) -> Latents:
+def aim(model: Model, recipe: Recipe) -> int | Buckets:
+    """What the recipe's pictures are brought to: the side of a square, or the sizes that the model takes.
+
+    Raises:
+        RecipeError: the side is too small for buckets.
+    """
+    side = recipe.side or model.size
+    return side if recipe.crop == "square" else buckets(side, model.grid, model.longest)
+
+
+def squares_only(model: Model, recipe: Recipe) -> str | None:
+    """What to say where buckets were asked for and the side leaves none but the square."""
+    sizes, side, grid = aim(model, recipe), recipe.side or model.size, model.grid
+    if isinstance(sizes, int) or len(sizes.sizes) > 1:
+        return None
+    wider = next((s for s in range(side, 5 * grid, grid) if len(buckets(s, grid, model.longest).sizes) > 1), 4 * grid)
+    return (
+        f"crop = 'bucket' finds no shape but the square at a side of {side} pixels, for sides must be multiples of {grid} here: "
+        f"pictures are cropped to squares. A side of {wider} or more has other shapes."
+    )
+
+
+def cached(model: Model, photos: Sequence[Photo], side: int | Buckets, mirror: bool, masks: bool) -> Latents:
     """The photos' posteriors, from the cache or from the VAE.
 
     Raises:
@@ -80,17 +107,30 @@ def cached(model: Model, photos: Sequence[Photo], side: int, mirror: bool, masks
             frames.append(frame)
             origin.append(number)
             found += known and not mirrored
-    mean, std, mask = (torch.stack([row[key] for row in rows]) for key in ("mean", "std", "mask"))
-    return Latents(mean, std, mask, tuple(frames), tuple(origin), found)
+    mean, std, mask = (padded([row[key] for row in rows]) for key in ("mean", "std", "mask"))
+    sizes = tuple((int(row["mean"].shape[1]), int(row["mean"].shape[2])) for row in rows)
+    return Latents(mean, std, mask, tuple(frames), tuple(origin), found, sizes if len(set(sizes)) > 1 else ())
+
+
+def padded(tensors: Sequence[Tensor]) -> Tensor:
+    """Tensors [..., h, w] as one [n, ..., h, w] of the largest sides, with NaN beyond the edges of those that are smaller."""
+    high, wide = (max(tensor.shape[side] for tensor in tensors) for side in (-2, -1))
+    return torch.stack([widened(tensor, high, wide) for tensor in tensors])
+
+
+def widened(tensor: Tensor, high: int, wide: int) -> Tensor:
+    """A tensor [..., h, w] as [..., high, wide], with NaN beyond its edges."""
+    more = (0, wide - tensor.shape[-1], 0, high - tensor.shape[-2])
+    return torch.nn.functional.pad(tensor, more, value=math.nan) if any(more) else tensor
 
 
 def one(
-    model: Model, photo: Photo, side: int, mirrored: bool, masks: bool, vae: str
+    model: Model, photo: Photo, side: int | Buckets, mirrored: bool, masks: bool, vae: str
 ) -> tuple[dict[str, Tensor], Frame, bool]:
     """One photo's mean, std and mask, how it was framed, and whether it was in the cache."""
     shown = framed(photo, side, mirrored)
     key = hashlib.sha256(
-        f"{photo.sha256} {FRAMING} {side} {mirrored} {vae} {model.machine.device.type}".encode()
+        f"{photo.sha256} {label(side, shown.frame)} {mirrored} {vae} {model.machine.device.type}".encode()
     ).hexdigest()
     file = cache_folder() / "latents" / f"{key}.safetensors"
     row = kept(file)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from neologism.batches import Batch, part_of
+from neologism.batches import Batch, of_one_shape, part_of
 from neologism.families.model import Model
 
 More = Callable[[Batch, Tensor], Tensor]  # a batch and the denoiser's answers -> more loss [b]
@@ -17,9 +17,18 @@ More = Callable[[Batch, Tensor], Tensor]  # a batch and the denoiser's answers -
 def loss(model: Model, batch: Batch, weighting: str = "even", more: More | None = None) -> Tensor:
     """The denoising losses [b], float32 (Gal et al. 2022, eq. 2): |target - prediction|^2 inside the mask, weighted.
 
-    Each is the mean over the picture's numbers. `weighting` is "even" or "min_snr"; `more` is added. Without gradients a batch is taken in
-    pieces where memory is limited; with them, what is kept for the backward pass would be all of it anyway.
+    Each is the mean over the picture's numbers. `weighting` is "even" or "min_snr"; `more` is added. Samples of each shape pass
+    the model apart from others.
     """
+    groups = of_one_shape(batch)
+    losses = torch.cat([of_alike(model, some, weighting, more) for _, some in groups])
+    rows = [row for some, _ in groups for row in some]
+    return losses[torch.tensor(rows).argsort().to(losses.device)] if len(groups) > 1 else losses
+
+
+def of_alike(model: Model, batch: Batch, weighting: str, more: More | None) -> Tensor:
+    """The losses of samples of one shape. Without gradients they are taken in pieces where memory is limited; with them, what is
+    kept for the backward pass would be all of it anyway."""
     if torch.is_grad_enabled():
         return at_once(model, batch, weighting, more)
     limits = model.machine.limits

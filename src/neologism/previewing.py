@@ -12,7 +12,7 @@ from neologism import run
 from neologism.contact import contact_sheet
 from neologism.events import Event, Picture, Step
 from neologism.families import Model
-from neologism.framing import framed, picture
+from neologism.framing import Buckets, framed, picture
 from neologism.generation import generate
 from neologism.lessons import Lesson
 from neologism.photos import Photo
@@ -56,7 +56,12 @@ def previews(model: Model, recipe: Recipe, folder: Path, lesson: Lesson) -> Iter
 
 
 def sheet(
-    recipe: Recipe, lesson: Lesson, shown: Sequence[Photo], side: int, ended: Sequence[Picture], folder: Path
+    recipe: Recipe,
+    lesson: Lesson,
+    shown: Sequence[Photo],
+    side: int | Buckets,
+    ended: Sequence[Picture],
+    folder: Path,
 ) -> Image.Image:
     """Real pictures above what the start drew and what the word draws, prompt by prompt from the same seed."""
     before = [replace(one, step=0) for one in ended]

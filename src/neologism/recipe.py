@@ -74,6 +74,8 @@ class Recipe(BaseModel):
     # pictures
     side: int | None = Field(default=None, ge=16, le=4096)
     """Side of the training pictures in pixels; the model's own where not given."""
+    crop: Literal["square", "bucket"] = "square"
+    """Cut each picture to its middle square, or only to the nearest of several shapes of that area, 1:2 to 2:1 (aspect buckets)."""
     mirror: bool = False
     """Also show each picture mirrored (not for things with writing or a left and a right)."""
     masks: bool = True

@@ -14,7 +14,7 @@ from PIL import Image
 from neologism import formats, photos, run
 from neologism.cookbook import literal
 from neologism.errors import NeologismError
-from neologism.framing import framed, picture
+from neologism.framing import buckets, framed, picture
 from neologism.history import Drawn, History, Story, history
 from neologism.plotting import curve
 from neologism.recipe import FIELDS, Recipe
@@ -126,9 +126,10 @@ def real(told: History, story: Story, side: int) -> list[Shown]:
     """The first of the word's own pictures as training saw them; none where they have gone since."""
     try:
         found = photos.gather(Path(story.source)).photos[:4]
-        trained = int(told.recipe.get("side") or 0) or side
+        most = min(int(told.recipe.get("side") or 0) or side, side)
+        aim = buckets(most, 1) if told.recipe.get("crop") == "bucket" else most
         return [
-            shown(picture(framed(one, min(trained, side)).pixels), side, f"Real picture {n} of {story.word}")
+            shown(picture(framed(one, aim).pixels), side, f"Real picture {n} of {story.word}")
             for n, one in enumerate(found, 1)
         ]
     except NeologismError:

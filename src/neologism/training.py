@@ -16,7 +16,7 @@ from neologism.errors import RunError
 from neologism.events import Cached, Checkpoint, Event, Failed, Finished, Opened, Picture, Started, Step, Warned
 from neologism.families import Model, native_side, open_model
 from neologism.framing import framed, picture
-from neologism.latents import Latents, cached
+from neologism.latents import Latents, aim, cached, squares_only
 from neologism.lessons import Lesson
 from neologism.loop import loop
 from neologism.methods import choosing
@@ -54,8 +54,7 @@ class Course:
     def diagnosis(self, lesson: Lesson, shown: list[Photo] | None = None) -> Diagnosis:
         """What watches over a word; `shown` are its photos, known when it begins."""
         if lesson.word not in self.diagnoses or shown is not None:
-            side = self.recipe.side or self.model.size
-            seen = [picture(framed(photo, side).pixels) for photo in (shown or [])[:10]]
+            seen = [picture(framed(photo, aim(self.model, self.recipe)).pixels) for photo in (shown or [])[:10]]
             length = next((self_length for key, self_length in lesson.lengths.items() if key in lesson.rows), None)
             self.diagnoses[lesson.word] = Diagnosis(lesson.word, length, seen)
         return self.diagnoses[lesson.word]
@@ -130,14 +129,14 @@ def warnings(model: Model, word: str, found: Gathered, recipe: Recipe) -> list[W
     """What the user should know of the pictures and the word before training."""
     texts = [f"{unfit.path.name} is left out: {unfit.reason}" for unfit in found.unfit] + list(found.warnings)
     texts += captions.check_captions(found.photos, word, recipe.captions)
-    bare = pieces_warning(word, model)
-    return [Warned(text) for text in ([*texts, bare] if bare else texts)]
+    more = (pieces_warning(word, model), squares_only(model, recipe))
+    return [Warned(text) for text in (*texts, *filter(None, more))]
 
 
 def prepared(model: Model, recipe: Recipe, out: Path, number: int, shown: list[Photo]) -> tuple[Lesson, list[Event]]:
     """A word's lesson, new or as its newest checkpoint left it, and what is told of that."""
     word = recipe.words[number]
-    latents = cached(model, shown, recipe.side or model.size, recipe.mirror, recipe.masks)
+    latents = cached(model, shown, aim(model, recipe), recipe.mirror, recipe.masks)
     events: list[Event] = [Cached(word, len(shown), latents.found)]
     state, damaged = run.newest(run.word_folder(out, word, alone=len(recipe.words) == 1))
     template = (recipe.templates or captions.TEMPLATES[recipe.kind])[0]
@@ -257,7 +256,7 @@ def finish(course: Course, lesson: Lesson, shown: list[Photo], ended: list[Pictu
     files = lesson.method.save(lesson.learner.mean, lesson.word, embedding, folder)
     if embedding:
         files.insert(0, formats.save(embedding, folder / "word.safetensors"))
-    sheet, side = folder / "sheet.png", course.recipe.side or course.model.size
+    sheet, side = folder / "sheet.png", aim(course.model, course.recipe)
     run.keep_image(previewing.sheet(course.recipe, lesson, shown, side, ended, folder), sheet)
     reason = lesson.done or "stopped"
     seconds = time.monotonic() - course.began

@@ -40,6 +40,16 @@ class Flux:
         return 2 * int(self.pipe.vae_scale_factor)
 
     @property
+    def grid(self) -> int:
+        """Pixels that a token stands for, along a side."""
+        return self.multiple
+
+    @property
+    def longest(self) -> None:
+        """No limit: rotary position embeddings reach any size."""
+        return None
+
+    @property
     def size(self) -> int:
         """The native side in pixels."""
         return int(self.pipe.default_sample_size) * int(self.pipe.vae_scale_factor)

@@ -173,6 +173,16 @@ class Model(Protocol):
         ...
 
     @property
+    def grid(self) -> int:
+        """The number of pixels that both sides of a picture of any shape are multiples of, so that no level of the denoiser is cut."""
+        ...
+
+    @property
+    def longest(self) -> int | None:
+        """The longest side in pixels that the denoiser takes, if there is one."""
+        ...
+
+    @property
     def machine(self) -> Machine:
         """Where it computes."""
         ...

@@ -42,6 +42,11 @@ def scaled(vae: Any, sample: Tensor) -> Tensor:
     return (sample - (vae.config.get("shift_factor") or 0.0)) * vae.config.scaling_factor
 
 
+def shrinking(unet: Any) -> int:
+    """How many places of a U-Net's input one of its deepest level stands for, along a side."""
+    return 2 ** sum(bool(getattr(block, "downsamplers", None)) for block in unet.down_blocks)
+
+
 def types(machine: Machine, *halved: str) -> dict[str, torch.dtype]:
     """Which part is loaded in which type: the denoiser and what is as large in the machine's, all else in float32."""
     return dict.fromkeys(halved, machine.weights) | {"default": torch.float32}

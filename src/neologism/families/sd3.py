@@ -38,6 +38,16 @@ class StableDiffusion3:
         return int(self.pipe.vae_scale_factor) * int(self.pipe.transformer.config.patch_size)
 
     @property
+    def grid(self) -> int:
+        """Pixels that a patch stands for, along a side."""
+        return self.multiple
+
+    @property
+    def longest(self) -> int:
+        """The longest side in pixels that the table of position embeddings reaches."""
+        return int(self.pipe.transformer.config.pos_embed_max_size) * self.multiple
+
+    @property
     def size(self) -> int:
         """The native side in pixels."""
         return int(self.pipe.transformer.config.sample_size) * int(self.pipe.vae_scale_factor)

@@ -35,6 +35,16 @@ class StableDiffusion:
         return int(self.pipe.vae_scale_factor)
 
     @property
+    def grid(self) -> int:
+        """Pixels that a place of the U-Net's deepest level stands for, along a side."""
+        return self.multiple * pipelines.shrinking(self.pipe.unet)
+
+    @property
+    def longest(self) -> None:
+        """No limit: a U-Net takes any size."""
+        return None
+
+    @property
     def size(self) -> int:
         """The native side in pixels."""
         return int(self.pipe.unet.config.sample_size) * self.multiple
