@@ -172,7 +172,9 @@ def summary() -> dict[str, Any]:
         if own:
             low, high = interval(torch.tensor([row["spearman"] for row in own]))
             found |= {key: statistics.mean(row["spearman"] for row in own), f"{key}_95": [low, high]}
-            found |= {f"{key}_{order}": statistics.mean(row[order] for row in own) for order in ("order", "order_of_judge")}
+            found |= {
+                f"{key}_{order}": statistics.mean(row[order] for row in own) for order in ("order", "order_of_judge")
+            }
             found |= {f"{key}_subjects": len(own)}
     shares = [row["share"] for name in names()[:TIMED] if (row := known(f"overhead-{name}"))]
     found |= {"overhead": statistics.mean(shares)} if shares else {}

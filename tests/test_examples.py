@@ -43,4 +43,4 @@ def test_a_word_is_learned_drawn_and_scored_by_the_examples(tmp_path: Path) -> N
         done = subprocess.run(command, cwd=tmp_path, env=os.environ, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
     assert len(list(tmp_path.glob("mine-*.png"))) == 4
-    assert "Score(subject=" in done.stdout
+    assert "Subject fidelity, emoji judge: " in done.stdout and "real against real" in done.stdout

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageOps
 
-from neologism import explaining
+from neologism import attending, explaining, learned
+from neologism.attending import Pointed
 from neologism.embedding import Embedding
 from neologism.errors import ModelError, WordError
 from neologism.explaining import Token
 from neologism.families import Model, open_model
 from neologism.generation import generate
+from neologism.photos import Photo, gather
 from neologism.saliency import subject
+from neologism.vocabulary import taught
 
+EMOJI_PHOTOS = Path(attending.__file__).parent / "emoji" / "photos"
 PROMPT = "a <disc> on a blue background"
 
 
@@ -89,6 +94,69 @@ def test_a_word_that_looks_at_the_background_is_told_in_plain_language() -> None
     assert "looks at the thing" in explaining.in_words("<disc>", 2.0, {}) and "not plain" in explaining.in_words(
         "<disc>", None, {}
     )
+
+
+def test_photos_with_masks_decide_whether_a_word_looks_at_the_thing() -> None:
+    image, heat = Image.new("RGB", (8, 8)), torch.full((8, 8), 1 / 64)
+    seen = [Pointed(f"{n}.png", image, heat, lift, True) for n, lift in enumerate((0.5, 0.6))]
+    said = explaining.in_words("<disc>", 3.0, {}, seen)
+    assert said.startswith("<disc> looks at the background rather than at the thing: 0.55 times")
+    assert "in 2 of its photos, by their masks" in said and "give pictures on various grounds" in said
+    assert "It is 3.00 times in the picture that was drawn." in said
+    well = explaining.in_words("<disc>", None, {}, [Pointed("0.png", image, heat, 2.0, False)])
+    assert well.startswith("<disc> looks at the thing: 2.00 times") and "in a photo of it, by its plain ground" in well
+
+
+@pytest.fixture(scope="module")
+def emoji() -> Model:
+    return open_model("emoji", "cpu", "fp32")
+
+
+def photo_with(mask: Image.Image | None, folder: Path) -> Photo:
+    """A shipped picture, beside it a mask."""
+    shutil.copy(EMOJI_PHOTOS / "hammer" / "0.png", folder / "0.png")
+    if mask:
+        mask.save(folder / "0.mask.png")
+    return gather(folder).photos[0]
+
+
+def test_a_word_that_looks_at_the_background_of_its_photos_is_told_and_one_that_does_not_is_not(
+    emoji: Model, tmp_path: Path
+) -> None:
+    """One and the same word, as what it is for is inside the mask, or outside."""
+    with Image.open(EMOJI_PHOTOS / "hammer" / "0.png") as image:
+        inside = subject(image.convert("RGB"))
+    assert inside is not None
+    encoder = emoji.encoders[0]
+    tool = Embedding("<disc>", {encoder.key: encoder.known_rows()[encoder.tokens("tool")].clone()}, "emoji")
+    told: list[str] = []
+    for mask in (inside, ImageOps.invert(inside)):
+        photo = photo_with(mask, tmp_path)
+        looks = explaining.explain(emoji, PROMPT, [tool], "<disc>", steps=1, photos=[photo])
+        assert looks.photos[0].masked
+        told.append(looks.told)
+    assert told[0].startswith("<disc> looks at the thing") and "in a photo of it, by its mask" in told[0]
+    assert told[1].startswith("<disc> looks at the background rather than at the thing")
+
+
+def test_without_a_mask_a_plain_ground_tells_the_subject_and_a_busy_one_does_not(emoji: Model, tmp_path: Path) -> None:
+    encoder = emoji.encoders[0]
+    tool = Embedding("<disc>", {encoder.key: encoder.known_rows()[encoder.tokens("tool")].clone()}, "emoji")
+    with taught(emoji, [tool]):
+        plain = attending.pointed(emoji, photo_with(None, tmp_path), "a <disc>", "<disc>")
+        again = attending.pointed(emoji, photo_with(None, tmp_path), "a <disc>", "<disc>")
+        Image.effect_noise((64, 64), 200).save(tmp_path / "0.png")
+        busy = attending.pointed(emoji, gather(tmp_path).photos[0], "a <disc>", "<disc>")
+    assert plain and not plain.masked and plain.lift > 1 and busy is None
+    assert again and torch.equal(plain.heat, again.heat)
+
+
+def test_a_runs_own_photos_are_looked_in(tmp_path: Path, pictures: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/recipe.toml").write_text(f'words = ["<disc>"]\npictures = ["{pictures}"]\n')
+    assert len(learned.photos_of("<Disc>", [tmp_path / "run"], None)) == len(gather(pictures).photos)
+    assert learned.photos_of("<other>", [tmp_path / "run"], None) == [] == learned.photos_of("<a>", [tmp_path], None)
+    assert len(learned.photos_of("<other>", [], pictures)) == len(gather(pictures).photos)
 
 
 def test_a_subject_is_found_on_a_plain_ground_and_on_no_other() -> None:

@@ -156,32 +156,21 @@ def test_small_pictures_keep_every_pixel_in_the_page() -> None:
     assert address(Image.new("RGB", (640, 640), "red"), 256).startswith("data:image/jpeg;base64,")
 
 
-@pytest.mark.browser
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [1280, 390])
-def test_a_browser_shows_the_report_without_errors_requests_or_overflow(
-    finished: Path, width: int, scheme: str
-) -> None:
-    """Needs playwright and a chromium."""
-    driver = pytest.importorskip("playwright.sync_api")
-    chromium = shutil.which("chromium") or shutil.which("google-chrome")
-    if not chromium:
-        pytest.skip("there is no chromium")
-    errors: list[str] = []
-    asked: list[str] = []
-    with driver.sync_playwright() as started:
-        browser = started.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
-        page.on(
-            "console", lambda message: errors.append(message.text) if message.type in ("error", "warning") else None
-        )
-        page.on("pageerror", lambda error: errors.append(str(error)))
-        page.on("request", lambda request: asked.append(request.url) if not request.url.startswith("data:") else None)
-        page.goto((finished / "report.html").as_uri())
-        ground = page.evaluate("getComputedStyle(document.body).backgroundColor")
-        wide = page.evaluate("document.documentElement.scrollWidth")
-        empty = page.evaluate("[...document.images].filter(i => !i.alt || !i.naturalWidth).length")
-        browser.close()
-    assert errors == [] and asked == [(finished / "report.html").as_uri()]
-    assert wide <= width and empty == 0
-    assert (sum(map(int, re.findall(r"\d+", ground)[:3])) < 150) == (scheme == "dark")
+def test_a_page_says_how_to_score_and_explain_where_that_was_not_done(finished: Path, tmp_path: Path) -> None:
+    told = re.sub(r"\s+", " ", page_of(finished).told)
+    assert "neologism score run" in told and f"neologism explain 'a {WORD}' --word run" in told
+    shutil.copytree(finished, tmp_path / "run")
+    Image.new("RGB", (40, 40)).save(tmp_path / "run/explained.png")
+    (tmp_path / "run/explained.json").write_text('{"prompt": "a disc", "told": "It looks at the thing."}')
+    (tmp_path / "run/score.json").write_text('{"metrics": [], "remarks": ["well"]}')
+    report.report(tmp_path / "run")
+    after = page_of(tmp_path / "run").told
+    assert "It looks at the thing." in after and "neologism explain" not in after and "Not scored yet" not in after
+
+
+def test_the_values_beside_a_curve_fit_and_what_is_never_negative_has_no_axis_below_zero() -> None:
+    drawn = plotting.curve("gradient", [(1, 0.0), (2, 0.00956)])
+    ticks = re.findall(r'text-anchor="end">([^<]+)<', drawn)
+    assert (
+        all(len(tick) <= 7 and not tick.startswith("-") for tick in ticks) and plotting.number(0.00956123) == "9.6e-03"
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ from neologism.metrics import Network, Shown, networks, opened
 from neologism.photos import gather, parted
 from neologism.recipe import recipe
 from neologism.scores import open_judge
+from neologism.scoring import Metric
 from neologism.training import train
 
 SMALL: dict[str, Any] = {
@@ -200,7 +202,8 @@ def test_a_run_with_hold_out_is_scored_on_what_it_never_saw(
     )
     found = learned.sources(tmp_path / "run", None)
     assert len(found[0].subject.given) == 3 and len(found[0].subject.unseen) == 1
-    learned.score_all(found, model, [clip], (0,), (), 1, lambda _: None)
+    told = learned.score(tmp_path / "run", metrics=clip.name, prompts=(), seeds=1, steps=1)
+    assert [one.word for one in told] == ["<disc>"]
     kept = json.loads((tmp_path / "run/score.json").read_text())
     assert kept["word"] == "<disc>" and kept["metrics"][0]["name"] == "Subject fidelity, CLIP"
     again = learned.sources(tmp_path / "run", pictures)  # photos it learned from do not count as unseen ones
@@ -227,3 +230,19 @@ def test_prompts_are_read_line_by_line(tmp_path: Path) -> None:
         learned.prompts_in(tmp_path / "p.txt")
     with pytest.raises(RunError, match="cannot be read as text. Give --prompts a file with a prompt a line"):
         learned.prompts_in(tmp_path)
+
+
+def test_a_word_that_a_known_one_beats_is_told_and_one_that_leads_is_not() -> None:
+    lost = Metric("Subject fidelity, CLIP", "", 0.4, {"nearest word 'mouse'": 0.5}, "clip")
+    plain = scoring.Subject("<disc>", [], None, "", [], shown("red"))
+    told = (
+        "the nearest word 'mouse', which the model knew before, is nearer to the photos than the word. Teach it longer"
+    )
+    assert told in " ".join(scoring.remarks([lost], plain)) and not scoring.remarks([replace(lost, own=0.6)], plain)
+
+
+def test_the_gain_on_the_start_word_is_paired_by_seed() -> None:
+    own, begun, photos = torch.eye(2) * 0.5 + 0.1, torch.eye(2) * 0.5, torch.eye(2)
+    said = scoring.gained((own @ photos.T).mean(1), begun, photos)
+    assert said == " Paired by seed it is +0.100 from its start word (+0.100 to +0.100)."
+    assert scoring.gained(torch.ones(2), None, photos) == ""

@@ -59,7 +59,8 @@ def scaled(points: Points) -> Scale:
     steps, values = [p[0] for p in points], [p[1] for p in points]
     low, high = min(values), max(values)
     air = (high - low) * 0.06 or abs(high) * 0.05 or 1.0
-    return Scale(steps[0], max(steps[-1], steps[0] + 1), low - air, high + air)
+    bottom = max(low - air, 0.0) if low >= 0 else low - air  # what is never negative has no axis below zero
+    return Scale(steps[0], max(steps[-1], steps[0] + 1), bottom, high + air)
 
 
 def averaged(points: Points) -> list[tuple[float, float]]:
@@ -100,5 +101,6 @@ def mark(scale: Scale, step: float | None) -> str:
 
 
 def number(value: float) -> str:
-    """A value in three digits."""
-    return f"{value:.3g}" if abs(value) < 1000 else f"{value:,.0f}"
+    """A value in three digits, and no more than fit left of a plot."""
+    short = f"{value:.3g}" if abs(value) < 1000 else f"{value:,.0f}"
+    return short if len(short) <= 6 else f"{value:.1e}"

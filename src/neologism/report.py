@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 from collections.abc import Sequence
@@ -59,7 +60,9 @@ def report(folder: Path) -> Path:
         RunError: the folder holds no run, or cannot be written.
     """
     told = history(folder)
-    text = next((page for side in SIDES if len(page := rendered(told, side)) < MOST), rendered(told, SIDES[-1]))
+    for side in SIDES:
+        if len(text := rendered(told, side)) < MOST:
+            break
     run.write_whole(folder / "report.html", text)
     return folder / "report.html"
 
@@ -103,6 +106,7 @@ def of_word(told: History, story: Story, side: int) -> dict[str, Any]:
         "near": near_over_time(steps),
         "scores": kept_json(story.folder / "score.json"),
         "looks": looks(story.folder, side),
+        "ask": story.folder.resolve().relative_to(told.folder.resolve().parent).as_posix(),
         "files": files(story),
         "uses": uses(story),
     }
@@ -118,8 +122,16 @@ def shown(image: Image.Image, side: int, alt: str, label: str = "") -> Shown:
 
 def of_drawn(one: Drawn, side: int, label: str) -> Shown:
     """A preview for the page."""
-    with Image.open(one.path) as image:
-        return shown(image, side, f"{one.prompt}, drawn at step {one.step} from seed {one.seed}", label)
+    told = f"{one.prompt}, drawn at step {one.step} from seed {one.seed}"
+    place, crisp = addressed(one.path, one.path.stat().st_mtime_ns, side)
+    return Shown(place, told, label, crisp)
+
+
+@functools.lru_cache(maxsize=512)
+def addressed(path: Path, changed: int, side: int) -> tuple[str, bool]:
+    """A picture file's data address, and whether its pixels stay crisp; once for a file, which may stand in several places."""
+    with Image.open(path) as image:
+        return address(image, side), max(image.size) <= CRISP
 
 
 def real(told: History, story: Story, side: int) -> list[Shown]:

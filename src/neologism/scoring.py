@@ -157,7 +157,7 @@ def of_network(network: Network, subject: Subject, drawing: Drawing, near: str) 
     found = [
         Metric(
             f"Subject fidelity, {network.called}",
-            f"Mean cosine of what it draws to {photos_told}.",
+            f"Mean cosine of what it draws to {photos_told}." + gained(each, rows.get(subject.start), compared),
             float(each.mean()),
             anchors,
             network.told,
@@ -181,6 +181,15 @@ def diversity(network: Network, subject: Subject, rows: dict[str, Tensor], compa
     return Metric(
         f"Diversity, {network.called}", "Mean distance between pictures of one prompt.", value, anchors, network.told
     )
+
+
+def gained(each: Tensor, begun: Tensor | None, photos: Tensor) -> str:
+    """How much each picture gains on that of the start word from the same seed, which tells more than two means."""
+    if begun is None or len(each) < 2:
+        return ""
+    gains = each - (begun @ photos.T).mean(1)
+    low, high = interval(gains)
+    return f" Paired by seed it is {float(gains.mean()):+.3f} from its start word ({low:+.3f} to {high:+.3f})."
 
 
 def gap(network: Network, own: Tensor, given: Tensor, unseen: Tensor) -> Metric:
@@ -266,6 +275,12 @@ def remarks(metrics: Sequence[Metric], subject: Subject) -> list[str]:
         if metric.name.startswith("Subject") and start is not None and real is not None and real > start:
             share = (metric.own - start) / (real - start)
             said.append(f"{metric.name}: {share:.0%} of the way from the start word to the real photos.")
+        near = next(((k, v) for k, v in metric.anchors.items() if k.startswith("nearest word")), ("", metric.own))
+        if metric.name.startswith("Subject") and near[1] > metric.own:
+            said.append(
+                f"{metric.name}: the {near[0]}, which the model knew before, is nearer to the photos than the word. "
+                "Teach it longer, or start it from that word (--like)."
+            )
         if metric.name.startswith("Prompt") and start is not None and metric.own < 0.8 * start:
             said.append(
                 f"{metric.name} is well below the start word's: the word overpowers its prompts. "
