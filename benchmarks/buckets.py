@@ -23,9 +23,9 @@ from benchmarks.asides import shown
 from benchmarks.methods import NAMES, class_words
 from benchmarks.quality import WORD, asked_of_thing
 from neologism import captions, photos
+from neologism.families import Model, open_model
 from neologism.framing import Buckets, buckets
 from neologism.generation import generate
-from neologism.families import Model, open_model
 from neologism.latents import cached
 from neologism.lessons import Lesson
 from neologism.loop import loop

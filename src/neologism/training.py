@@ -145,7 +145,7 @@ def prepared(model: Model, recipe: Recipe, out: Path, number: int, shown: list[P
     if method.spelled:
         first = initial.Start({}, method.spelled)
     else:
-        first = first_rows(model, recipe, number, latents, template) if state is None else rows_of(state)
+        first = first_rows(model, recipe, number, latents, template) if state is None else rows_of(state, model)
     keep_in_mind = prior(model, recipe)
     lesson = Lesson(word, latents, sayer(word, shown, recipe), recipe, model, first, template, method, keep_in_mind)
     if state is not None:
@@ -153,9 +153,10 @@ def prepared(model: Model, recipe: Recipe, out: Path, number: int, shown: list[P
     return lesson, [*events, *damaged, Started(word, lesson.start.told, lesson.step)]
 
 
-def rows_of(state: dict[str, dict[str, object]]) -> initial.Start:
-    """The start that a checkpoint remembers."""
-    rows = {key.removesuffix(".start"): tensor for key, tensor in state["tensors"].items() if key.endswith(".start")}
+def rows_of(state: dict[str, dict[str, object]], model: Model) -> initial.Start:
+    """The start that a checkpoint remembers, in the encoders' own order: a checkpoint's names are sorted."""
+    tensors = state["tensors"]
+    rows = {e.key: tensors[f"{e.key}.start"] for e in model.encoders if f"{e.key}.start" in tensors}
     return initial.Start(rows, str(state["numbers"]["told"]))  # type: ignore[arg-type]
 
 
