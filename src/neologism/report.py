@@ -60,9 +60,11 @@ def report(folder: Path) -> Path:
         RunError: the folder holds no run, or cannot be written.
     """
     told = history(folder)
-    for side in SIDES:
-        if len(text := rendered(told, side)) < MOST:
+    text = rendered(told, SIDES[0])
+    for side in SIDES[1:]:
+        if len(text) < MOST:
             break
+        text = rendered(told, side)
     run.write_whole(folder / "report.html", text)
     return folder / "report.html"
 
