@@ -127,7 +127,9 @@ def in_photos(word: str, photos: Sequence[Pointed]) -> str:
     masked = sum(one.masked for one in photos)
     by = "their masks" if masked == len(photos) else "their masks or plain grounds" if masked else "their plain grounds"
     where = (
-        f"in {len(photos)} of its photos, by {by}" if len(photos) > 1 else f"in a photo of it, by {by.replace('their', 'its').rstrip('s')}"
+        f"in {len(photos)} of its photos, by {by}"
+        if len(photos) > 1
+        else f"in a photo of it, by {by.replace('their', 'its').rstrip('s')}"
     )
     return looking(word, mean, where)
 

@@ -16,7 +16,7 @@ from neologism import formats, photos, run
 from neologism.cookbook import literal
 from neologism.errors import NeologismError
 from neologism.framing import framed, picture
-from neologism.history import Drawn, History, Story, history
+from neologism.history import WEIGHTS, Drawn, History, Story, history
 from neologism.plotting import curve
 from neologism.recipe import FIELDS, Recipe
 from neologism.thumbnails import CRISP, address
@@ -60,9 +60,8 @@ def report(folder: Path) -> Path:
         RunError: the folder holds no run, or cannot be written.
     """
     told = history(folder)
-    for side in SIDES:
-        if len(text := rendered(told, side)) < MOST:
-            break
+    pages = (rendered(told, side) for side in SIDES)
+    text = next((page for page in pages if len(page) < MOST), None) or rendered(told, SIDES[-1])
     run.write_whole(folder / "report.html", text)
     return folder / "report.html"
 
@@ -287,7 +286,10 @@ def uses(story: Story) -> list[dict[str, str]]:
     if not file.is_file():
         return []
     told = formats.how_to_use(formats.load(file), file)
-    ours = f"Neologism: neologism generate 'a {story.word}' --word {file.name}"
+    learned = next((name for name in WEIGHTS if (story.folder / name).is_file()), None)
+    ours = f"Neologism: neologism generate 'a {story.word}' --word {file.name}" + (
+        f" --weights {learned}" if learned else ""
+    )
     return [{"tool": tool, "how": how} for tool, _, how in (line.partition(": ") for line in (ours, *told))]
 
 
