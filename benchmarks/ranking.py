@@ -3,7 +3,8 @@
 Words of 20 development subjects that `benchmarks.time_to_quality` set aside on their way are scored after four steps as a user
 scores them: by `neologism score` on the pictures they were learned from. The yardstick is the same judge on other drawn pictures
 (other seeds, the usual 25 sampling steps) and 6 pictures that nobody learned from. At every step of a word the seeds are the same, so
-that the luck of a seed is in all of them; there are 64 for the score and 48 for the yardstick, for the mean of 8 is off by more than steps differ.
+that the luck of a seed is in all of them; there are 64 for the score and 48 for the yardstick, for the mean of 8 is off by more
+than steps differ.
 `spearman` is the mean rank correlation over the words of the published algorithm, which are still learning from step to step up to
 their last, the 3000th; `spearman_defaults` that over words of our default settings (150 steps), good after 40, where the rest of
 the order is close to a tie. Then runs at default settings are timed: `overhead` is the processor time for probes, previews,
