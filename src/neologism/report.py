@@ -287,9 +287,8 @@ def uses(story: Story) -> list[dict[str, str]]:
         return []
     told = formats.how_to_use(formats.load(file), file)
     learned = next((name for name in WEIGHTS if (story.folder / name).is_file()), None)
-    ours = f"Neologism: neologism generate 'a {story.word}' --word {file.name}" + (
-        f" --weights {learned}" if learned else ""
-    )
+    more = f" --weights {learned}" if learned else ""
+    ours = f"Neologism: neologism generate 'a {story.word}' --word {file.name}{more}"
     return [{"tool": tool, "how": how} for tool, _, how in (line.partition(": ") for line in (ours, *told))]
 
 
