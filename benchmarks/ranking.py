@@ -1,15 +1,15 @@
 """Whether the score tells better words from worse, and what knowing costs. `python -m benchmarks.ranking [--only "rabbit"]`
 
 Words of 20 development subjects that `benchmarks.time_to_quality` set aside on their way are scored after four steps as a user
-scores them: by `neologism score --photos` with 4 pictures the word never saw; and, as `own`, with its own. The yardstick is the same judge on other drawn pictures
-(other seeds, the usual 25 sampling steps) and 6 further ones. At every step of a word the seeds are the same, so
-that the luck of a seed is in all of them; there are 64 for the score and 48 for the yardstick, for the mean of 8 is off by more
-than steps differ.
+scores them: by `neologism score --photos` with 4 pictures the word never saw; and, as `own`, with those it learned from. The
+yardstick is the same judge on other drawn pictures (other seeds, the usual 25 sampling steps) and 6 further pictures that nobody
+learned from. At every step of a word the seeds are the same, so that the luck of a seed is in all of them; there are 64 for the
+score and 48 for the yardstick, for the mean of 8 is off by more than steps differ.
 `spearman` is the mean rank correlation over the words of the published algorithm, which are still learning from step to step up to
 their last, the 3000th; `spearman_defaults` that over words of our default settings (150 steps), good after 40, where the rest of
 the order is close to a tie. Then runs at default settings are timed: `overhead` is the processor time for probes, previews,
-diagnosis, sheet and report as a share of all else. Each piece is kept at once; the command typed again goes on, and several may run side
-by side with `--only` and names of subjects, or `--only overhead`.
+diagnosis, sheet and report as a share of all else. Each piece is kept at once; the command typed again goes on, and several may
+run side by side with `--only` and names of subjects, or `--only overhead`.
 """
 
 from __future__ import annotations
