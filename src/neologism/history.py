@@ -15,6 +15,10 @@ from neologism.run import word_folder
 Line = dict[str, Any]
 
 
+WEIGHTS = ("lora.safetensors", "difference.safetensors")
+"""Files of learned weights beside a word's own, as pipelines read them."""
+
+
 @dataclass(frozen=True)
 class Drawn:
     """A preview that is on disk: the prompt, its seed, the step it was drawn at, and its file."""

@@ -12,13 +12,12 @@ from PIL import Image
 from neologism import formats, photos, run, scoring
 from neologism.errors import PhotosError, RunError
 from neologism.families import open_model
-from neologism.history import Story, history
+from neologism.history import WEIGHTS, Story, history
 from neologism.metrics import Shown, networks
 from neologism.photos import Photo, opened
 from neologism.recipe import recipe
 from neologism.scoring import Scored, Subject
 
-WEIGHTS = ("lora.safetensors", "difference.safetensors")
 RANDOM = "small random numbers"
 
 

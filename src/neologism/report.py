@@ -16,7 +16,7 @@ from neologism import formats, photos, run
 from neologism.cookbook import literal
 from neologism.errors import NeologismError
 from neologism.framing import buckets, framed, picture
-from neologism.history import Drawn, History, Story, history
+from neologism.history import WEIGHTS, Drawn, History, Story, history
 from neologism.plotting import curve
 from neologism.recipe import FIELDS, Recipe
 from neologism.thumbnails import CRISP, address
@@ -290,7 +290,9 @@ def uses(story: Story) -> list[dict[str, str]]:
     if not file.is_file():
         return []
     told = formats.how_to_use(formats.load(file), file)
-    ours = f"Neologism: neologism generate 'a {story.word}' --word {file.name}"
+    learned = next((name for name in WEIGHTS if (story.folder / name).is_file()), None)
+    more = f" --weights {learned}" if learned else ""
+    ours = f"Neologism: neologism generate 'a {story.word}' --word {file.name}{more}"
     return [{"tool": tool, "how": how} for tool, _, how in (line.partition(": ") for line in (ours, *told))]
 
 
