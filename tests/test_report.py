@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from neologism import plotting, report
+from neologism import plotting, progress, report
 from neologism.errors import RunError
 from neologism.history import history
 from neologism.recipe import recipe
@@ -140,9 +140,9 @@ def test_many_large_pictures_are_made_smaller_until_the_page_is_small(
 
 
 def test_a_filmstrip_is_spread_over_all_steps_with_both_ends() -> None:
-    kept = report.spread(list(range(0, 1000, 5)))
+    kept = progress.spread(list(range(0, 1000, 5)), report.FRAMES)
     assert len(kept) == report.FRAMES and kept[0] == 0 and kept[-1] == 995
-    assert report.spread([1, 2]) == [1, 2]
+    assert progress.spread([1, 2], report.FRAMES) == [1, 2]
 
 
 def test_a_curve_ends_at_its_last_value_and_leaves_out_what_is_not_finite() -> None:

@@ -14,8 +14,9 @@ from neologism.errors import ModelError, WordError
 from neologism.families import Model, open_model
 from neologism.framing import Frame
 from neologism.latents import Latents
+from neologism.methods.text_side import RowsBeside
 from neologism.verifying import hashes
-from neologism.vocabulary import nearest, taught
+from neologism.vocabulary import SplicedTable, nearest, taught
 
 
 @pytest.fixture(scope="module")
@@ -100,6 +101,28 @@ def test_a_words_gradient_is_exactly_zero_from_other_words_samples(model: Model)
     assert one.grad is not None and one.grad.abs().sum() > 0
     assert two.grad is None or two.grad.abs().sum() == 0
     assert all(parameter.grad is None for part in model.parts().values() for parameter in part.parameters())
+
+
+@pytest.mark.parametrize("kind", ["a new word", "a known word", "a new word beside known ones"])
+def test_a_rows_gradient_is_the_same_to_the_bit_however_many_threads_sum_it(kind: str) -> None:
+    torch.manual_seed(0)
+    table, pull = torch.nn.Embedding(64, 768), torch.randn(4, 77, 768)
+    row, none = torch.zeros(1, 768, requires_grad=True), torch.zeros(0, 768)
+    tables = {
+        "a new word": SplicedTable(table, 64, [row]),
+        "a known word": RowsBeside(table, torch.tensor([9]), row, none, none, 1.0),
+        "a new word beside known ones": RowsBeside(
+            table, torch.tensor([], dtype=torch.long), none, torch.zeros(1, 768), row, 1.0
+        ),
+    }
+    ids = torch.full((4, 77), 9 if kind == "a known word" else 64)
+    before = torch.get_num_threads()
+    torch.set_num_threads(4)
+    try:
+        found = {torch.autograd.grad((tables[kind](ids) * pull).sum(), row)[0].numpy().tobytes() for _ in range(40)}
+    finally:
+        torch.set_num_threads(before)
+    assert len(found) == 1
 
 
 def test_the_nearest_word_to_a_words_row_is_itself(model: Model) -> None:

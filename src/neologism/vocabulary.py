@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from neologism.embedding import Embedding
 from neologism.errors import ModelError, WordError
@@ -41,7 +42,9 @@ class SplicedTable(nn.Module):
         new = ids >= self.first
         known = self.table(ids.masked_fill(new, 0))
         added = torch.cat(list(self.rows)).to(known.device)
-        return torch.where(new.unsqueeze(-1), added[(ids - self.first).clamp_min(0)].to(known.dtype), known)
+        # Not added[...]: its backward pass sums in whatever order the threads come, and no run would go on exactly.
+        rows = F.embedding((ids - self.first).clamp_min(0), added)
+        return torch.where(new.unsqueeze(-1), rows.to(known.dtype), known)
 
 
 @contextlib.contextmanager

@@ -52,11 +52,12 @@ class RowsBeside(nn.Module):
         """Rows [..., width] of ids [...]."""
         new, known = ids >= self.first, ids.clamp(max=self.first - 1)
         padded = F.pad(self.differences, (0, 0, 0, 1))  # one row of zeros more, for all tokens that do not move
-        rows = self.table(known) + (padded[self.places[known]] * self.unit).to(self.weight.dtype)
+        # Not padded[...] nor added[...]: their backward pass sums in whatever order the threads come.
+        rows = self.table(known) + (F.embedding(self.places[known], padded) * self.unit).to(self.weight.dtype)
         if not len(self.starts):
             return rows
         added = (self.starts + self.new * self.unit).to(rows.dtype)
-        return torch.where(new.unsqueeze(-1), added[(ids - self.first).clamp_min(0)], rows)
+        return torch.where(new.unsqueeze(-1), F.embedding((ids - self.first).clamp_min(0), added), rows)
 
 
 @dataclass(frozen=True)
