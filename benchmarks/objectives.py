@@ -47,9 +47,9 @@ OBJECTIVES: dict[str, dict[str, Any]] = {
     "contrastive": {"contrastive": 0.05, "class_pictures": PICTURES},
     "masked": {},
     "min snr": {"weighting": "min_snr"},
-    "pixel l2, tenfold": {"pixel": 10.0, "pixel_distance": "l2"},
-    "perceptual, tenfold": {"perceptual": 10.0},
-    "contrastive, twentyfold": {"contrastive": 1.0, "class_pictures": PICTURES},
+    "pixel l2 tenfold": {"pixel": 10.0, "pixel_distance": "l2"},
+    "perceptual tenfold": {"perceptual": 10.0},
+    "contrastive twentyfold": {"contrastive": 1.0, "class_pictures": PICTURES},
 }
 """Each with its denoising loss; weights at which the addition is about as large as that, by its first step, and much larger ones."""
 MEANS = ("fidelity", "top1", "top5", "prompt", "probe")
@@ -85,7 +85,7 @@ def settings(name: str, objective: str, seed: int, steps: int) -> Recipe:
 
 def one(name: str, objective: str, seed: int) -> dict[str, float]:
     """One word's figures, kept."""
-    place = WORK / f"{name}-{objective}-{seed}".replace(" ", "-").replace(",", "")
+    place = WORK / f"{name}-{objective}-{seed}".replace(" ", "-")
     file = place.with_suffix(".json")
     if file.exists():
         return json.loads(file.read_text("utf-8"))
