@@ -1,8 +1,7 @@
-"""Every warning has a run that provokes it and a run that does not; trackers hold what a run told."""
+"""Every warning has a run that provokes it and a run that does not; a run is watched from another process."""
 
 from __future__ import annotations
 
-import sys
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -13,11 +12,9 @@ from rich.console import Console
 
 from neologism import watching
 from neologism.diagnosing import DEAF, Diagnosis, difference
-from neologism.errors import RecipeError
 from neologism.events import Picture, Step, Warned
 from neologism.families import open_model
 from neologism.generation import generate
-from neologism.history import history
 from neologism.recipe import recipe
 from neologism.training import train
 
@@ -106,32 +103,6 @@ def test_a_word_that_overpowers_its_prompts_is_told_and_one_that_does_not_is_not
         "emoji", EMOJI, tmp_path / "loud", learning_rate=20.0, schedule="constant", vectors=12, batch=8, **plain
     )
     assert "<disc> overpowers its prompts" in loud
-
-
-def test_tensorboards_own_reader_finds_the_numbers_and_previews(
-    tiny_base: Path, pictures: Path, tmp_path: Path
-) -> None:
-    reader = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
-    told(tiny_base, pictures, tmp_path / "run", steps=4, tracker="tensorboard", preview_prompts=("a {}",))
-    found = reader.EventAccumulator(str(tmp_path / "run/tracking"))
-    found.Reload()
-    kept = history(tmp_path / "run").stories[0]
-    assert [(s.step, pytest.approx(s.value, rel=1e-5)) for s in found.Scalars("<disc>/loss")] == [
-        (line["step"], line["loss"]) for line in kept.steps
-    ]
-    assert [s.step for s in found.Scalars("<disc>/probe")] == [2, 4]
-    images = found.Images("<disc>/a <disc>")
-    assert [image.step for image in images] == [0, 4] and images[0].width == 32
-
-
-def test_a_tracker_that_is_not_installed_is_told(
-    tiny_base: Path, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard.writer", None)
-    with pytest.raises(
-        RecipeError, match="tensorboard, which is not installed. Type pip install 'neologism.tracking.'"
-    ):
-        told(tiny_base, pictures, tmp_path / "run", tracker="tensorboard")
 
 
 def test_a_run_is_watched_from_another_process(tiny_base: Path, pictures: Path, tmp_path: Path) -> None:

@@ -189,6 +189,20 @@ def test_other_settings_do_not_mix_with_a_run(tiny_base: Path, pictures: Path, t
         list(train(settings(tiny_base, pictures, seed=1), tmp_path / "run"))
 
 
+def test_a_run_from_before_a_setting_was_known_goes_on_and_may_change_who_follows_it(
+    tiny_base: Path, pictures: Path, tmp_path: Path
+) -> None:
+    whole = of(Finished, list(train(settings(tiny_base, pictures), tmp_path / "whole")))[0]
+    events = train(settings(tiny_base, pictures), tmp_path / "run")
+    next(event for event in events if isinstance(event, Step) and event.step == 8)
+    events.close()  # type: ignore[attr-defined]
+    kept = (tmp_path / "run/recipe.toml").read_text("utf-8")
+    (tmp_path / "run/recipe.toml").write_text("".join(x for x in kept.splitlines(True) if "average" not in x), "utf-8")
+    resumed = of(Finished, list(train(settings(tiny_base, pictures, preview_every=9), tmp_path / "run")))[0]
+    assert resumed.file.read_bytes() == whole.file.read_bytes()
+    assert "preview_every = 9" in (tmp_path / "run/recipe.toml").read_text("utf-8")
+
+
 def test_two_runs_do_not_share_a_folder(tiny_base: Path, pictures: Path, tmp_path: Path) -> None:
     chosen = settings(tiny_base, pictures)
     events = train(chosen, tmp_path / "run")

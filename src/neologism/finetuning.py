@@ -31,6 +31,7 @@ from neologism.photos import Photo
 from neologism.prior import drawn
 from neologism.recipe import Recipe
 from neologism.report import report
+from neologism.tracking import followed
 from neologism.training import Course
 
 NAME = CAPTIONS
@@ -63,7 +64,7 @@ def finetune(recipe: Recipe, out: Path | str) -> Iterator[Event]:
     if (recipe.scope or "words") == "words" and not recipe.tuned:
         recipe = recipe.model_copy(update={"tuned": found_words(model, said)})
     with run.opened(Path(out), recipe), enough_memory(model.machine.device):
-        yield from journey(model, recipe, Path(out), found)
+        yield from followed(journey(model, recipe, Path(out), found), recipe, Path(out))
 
 
 def found_words(model: Model, captions: Sequence[str]) -> tuple[str, ...]:

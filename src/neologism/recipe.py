@@ -182,8 +182,10 @@ class Recipe(BaseModel):
     """Steps between checkpoints; a crash loses at most the steps since the last one."""
     preview_every: int = Field(default=0, ge=0)
     """Steps between previews; 0 draws them only at the start and at the end."""
-    tracker: Literal["none", "tensorboard"] = "none"
-    """Also write numbers and previews into RUN/tracking for TensorBoard (pip install 'neologism[tracking]')."""
+    tracker: Literal[
+        "none", "tensorboard", "aim", "clearml", "comet_ml", "dvclive", "mlflow", "swanlab", "trackio", "wandb"
+    ] = "none"
+    """Also tell numbers and previews to a tracker that is installed; tensorboard writes into RUN/tracking."""
     preview_prompts: Words = ("a {}", "a {} on a blue background", "a small {} on a green background", "a red {}")
     """Prompts drawn as previews, {} standing for the word; the same seeds every time."""
 

@@ -18,13 +18,18 @@ from PIL import Image
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 
-from neologism.cookbook import written
+from neologism.cookbook import read, written
 from neologism.errors import RunError
 from neologism.events import Event, Picture, Step, Warned
 from neologism.lessons import Lesson
 from neologism.recipe import Recipe
+from neologism.recipe import recipe as made
 
 KEPT = 3  # checkpoints a word keeps
+BESIDE = (
+    "tracker",
+    "preview_every",
+)  # settings that a run may change on its way: what is learned does not depend on them
 
 
 def slug(word: str) -> str:
@@ -58,15 +63,17 @@ def opened(folder: Path, recipe: Recipe) -> Generator[None]:
 
 def claim(folder: Path, recipe: Recipe) -> None:
     """Write the recipe into a new folder, or find the same one in an old folder."""
-    file, text = folder / "recipe.toml", written(recipe)
-    if not file.exists():
-        write_whole(file, text.encode())
-    elif (found := file.read_text("utf-8")) != text:
-        changed = sorted({line.split(" =")[0] for line in set(found.splitlines()) ^ set(text.splitlines())})
-        raise RunError(
-            f"The run folder {folder} holds a run with other settings ({', '.join(changed)}). "
-            "Type the same command to go on with that run, or give --out another folder."
-        )
+    file = folder / "recipe.toml"
+    if file.exists():
+        earlier = made(**read(file)).model_dump(by_alias=True)  # settings it did not know yet are at their defaults
+        now = recipe.model_dump(by_alias=True)
+        changed = sorted(name for name in now if now[name] != earlier[name] and name not in BESIDE)
+        if changed:
+            raise RunError(
+                f"The run folder {folder} holds a run with other settings ({', '.join(changed)}). "
+                "Type the same command to go on with that run, or give --out another folder."
+            )
+    write_whole(file, written(recipe).encode())
 
 
 def check_base(folder: Path, name: str) -> None:

@@ -24,7 +24,7 @@ from neologism.photos import Gathered, Photo
 from neologism.prior import prior
 from neologism.recipe import Recipe
 from neologism.report import report
-from neologism.tracking import tracked
+from neologism.tracking import followed
 from neologism.vocabulary import check_fit, check_word, pieces_warning
 
 
@@ -74,10 +74,8 @@ def train(recipe: Recipe, out: Path | str | None = None) -> Iterator[Event]:
     model = opened_for(recipe, len(recipe.words))
     for word in recipe.words:
         check_word(word, model)
-    with run.opened(folder, recipe), enough_memory(model.machine.device), tracked(recipe.tracker, folder) as tracker:
-        for event in journey(model, recipe, folder, sets):
-            tracker.tell(event)
-            yield event
+    with run.opened(folder, recipe), enough_memory(model.machine.device):
+        yield from followed(journey(model, recipe, folder, sets), recipe, folder)
 
 
 def opened_for(recipe: Recipe, together: int = 1) -> Model:
