@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -66,6 +67,9 @@ def score(
     steps: Annotated[int, typer.Option(min=1, help="Sampling steps.")] = 10,
     base: Annotated[str | None, typer.Option(help="The base, where it is not the one the word tells.")] = None,
     device: Device = "auto",
+    checkpoints: Annotated[
+        bool, typer.Option(help="Compare the checkpoints a run kept instead, and keep the best word beside the last.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Say how good a word is: like the photos, true to prompts, various; beside the start word, the nearest word and the real photos."""
@@ -73,6 +77,8 @@ def score(
     from neologism.report import report as told
 
     scenes = learned.prompts_in(prompts) if prompts else scoring.SCENES
+    if checkpoints:
+        return which_step(source, photos, metrics, scenes, seeds, steps, base, device, as_json)
     scored = learned.score(source, photos, metrics, scenes, seeds, steps, base, device, show_scored)
     if source.is_dir():
         wrote(told(source))
@@ -90,6 +96,28 @@ def show_scored(scored: Scored) -> None:
     console.print(table)
     for text in scored.remarks:
         console.print(plain(text), highlight=False, soft_wrap=True)
+
+
+def which_step(
+    source: Path, photos: Path | None, metrics: str, scenes: Sequence[str], seeds: int, steps: int, base: str | None,
+    device: str, as_json: bool,
+) -> None:  # fmt: skip
+    """Which step of a run to keep."""
+    from neologism import keeping
+    from neologism.report import report as told
+
+    chosen = keeping.choose(source, photos, metrics, scenes, seeds, steps, base, device)
+    for choice in chosen:
+        table = Table(plain(choice.word), "probe", "like the photos", "true to prompts", "against the last", box=None)
+        for one in choice.steps:
+            prompt, probe = (("" if value is None else f"{value:.3f}") for value in (one.prompt, one.probe))
+            sure = "" if one.low is None else f"{one.gain:+.3f} ({one.low:+.3f} to {one.high:+.3f})"
+            table.add_row(f"step {one.step}", probe, f"{one.subject:.3f}", prompt, sure)
+        console.print(table)
+        console.print(plain(choice.advice), highlight=False, soft_wrap=True)
+    wrote(told(source))
+    if as_json:
+        printed({"words": [choice.as_dict() for choice in chosen]})
 
 
 def benchmark(

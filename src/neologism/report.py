@@ -92,6 +92,7 @@ def of_word(told: History, story: Story, side: int) -> dict[str, Any]:
         "curves": curves(steps, best),
         "near": near_over_time(steps),
         "scores": kept_json(story.folder / "score.json"),
+        "choice": kept_json(story.folder / "steps.json"),
         "looks": looks(story.folder, side),
         "ask": story.folder.resolve().relative_to(told.folder.resolve().parent).as_posix(),
         "files": files(story),
