@@ -22,6 +22,9 @@ from neologism.recipe import recipe
 from neologism.scoring import ITSELF, Subject, interval
 
 
+FLATTERS = " The photos are those it learned from, which favours late steps; give --photos with others."
+
+
 @dataclass(frozen=True)
 class Step:
     """The word as a checkpoint has it, and what was found of it.
@@ -95,7 +98,8 @@ def chosen(
     file = None
     if best.sure:
         file = formats.save(words[best.step][1], source.folder / f"word-{best.step:06d}.safetensors")
-    choice = Choice(source.subject.word, told, best.step, advice(best, told[-1], file), file)
+    text = advice(best, told[-1], file) + ("" if source.subject.unseen else FLATTERS)
+    choice = Choice(source.subject.word, told, best.step, text, file)
     run.write_whole(source.folder / "steps.json", json.dumps(choice.as_dict(), ensure_ascii=False).encode())
     return choice
 

@@ -111,7 +111,8 @@ def which_step(
         table = Table(plain(choice.word), "probe", "like the photos", "true to prompts", "against the last", box=None)
         for one in choice.steps:
             prompt, probe = (("" if value is None else f"{value:.3f}") for value in (one.prompt, one.probe))
-            sure = "" if one.low is None else f"{one.gain:+.3f} ({one.low:+.3f} to {one.high:+.3f})"
+            sure = f"{one.gain:+.3f}" + ("" if one.low is None else f" ({one.low:+.3f} to {one.high:+.3f})")
+            sure = "the last" if one is choice.steps[-1] else sure
             table.add_row(f"step {one.step}", probe, f"{one.subject:.3f}", prompt, sure)
         console.print(table)
         console.print(plain(choice.advice), highlight=False, soft_wrap=True)

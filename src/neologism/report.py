@@ -219,7 +219,8 @@ def proof(folder: Path) -> dict[str, Any] | None:
 def files(story: Story) -> list[dict[str, Any]]:
     """The files that the run made for use elsewhere."""
     ended = story.finished or {}
-    named = [ended.get("file"), *ended.get("more", [])]
+    best = (kept_json(story.folder / "steps.json") or {}).get("file")
+    named = [ended.get("file"), *ended.get("more", []), best]
     paths = [story.folder / Path(str(name)).name for name in named if name]
     return [
         {"name": path.name, "bytes": path.stat().st_size, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}

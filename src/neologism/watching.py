@@ -24,7 +24,9 @@ def panel(folder: Path) -> Group:
         RunError: the folder holds no run.
     """
     told = history(folder)
-    table = Table("word", "step", "loss", "probe", "norm", "likeness to start", "near", "left", box=None)
+    table = Table(box=None)
+    for name in ("word", "step", "loss", "probe", "norm", "like start", "near", "left"):
+        table.add_column(name, no_wrap=name in ("step", "loss", "probe"))  # a line of bars says nothing in two halves
     for story in told.stories:
         table.add_row(*map(escape, row(story)))
     notes = [Text.from_markup(f"[yellow]note:[/] {escape(note)}") for note in told.notes[-NOTES:]]
