@@ -21,7 +21,6 @@ from neologism.metrics import Network, Shown, networks
 from neologism.recipe import recipe
 from neologism.scoring import ITSELF, Subject, interval
 
-
 FLATTERS = " The photos are those it learned from, which favours late steps; give --photos with others."
 
 
