@@ -10,11 +10,12 @@ import pytest
 from PIL import Image, ImageDraw
 from rich.console import Console
 
-from neologism import watching
+from neologism import objective, watching
 from neologism.diagnosing import DEAF, Diagnosis, difference
 from neologism.events import Picture, Step, Warned
 from neologism.families import open_model
 from neologism.generation import generate
+from neologism.many import train_many
 from neologism.recipe import recipe
 from neologism.training import train
 
@@ -47,7 +48,16 @@ def test_a_run_with_no_rate_to_speak_of_is_told_that_it_does_not_learn(
     assert "--learning-rate" in said and said.count("not learning") == 1
 
 
-def test_a_run_without_gradient_is_told_that_it_does_not_learn() -> None:
+def test_a_run_without_gradient_is_told_that_it_does_not_learn(
+    tiny_base: Path, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = objective.loss
+    monkeypatch.setattr(objective, "loss", lambda *a: real(*a) * 1e-12)
+    said = told(tiny_base, pictures, tmp_path / "run")
+    assert said.count("<disc> is not learning: its gradient was below 1e-07 for 20 steps. Usual causes:") == 1
+
+
+def test_a_gradient_that_is_nearly_nothing_is_told_once() -> None:
     watching = Diagnosis("<disc>", 1.0)
     said = [text for number in range(30) for text in watching.step(step(number, gradient=1e-9, cosine=0.5))]
     assert len(said) == 1 and "its gradient was below 1e-07 for 20 steps" in said[0]
@@ -94,6 +104,17 @@ def test_scenes_that_no_longer_differ_are_told_as_a_word_that_overpowers() -> No
     assert 0 < DEAF < 1 and difference(Image.new("RGB", (9, 9)), Image.new("RGB", (70, 50))) == 0
 
 
+def test_a_word_of_many_is_warned_of_by_name_and_its_neighbour_is_not(
+    tiny_base: Path, pictures: Path, tmp_path: Path
+) -> None:
+    usual: dict[str, Any] = {"pictures": str(pictures), "base": str(tiny_base), "like": "cat", "batch": 2}
+    usual |= {"steps": 24, "probe_every": 2, "preview_prompts": ()}
+    still = recipe(**usual, words="<still>", learning_rate=1e-5)
+    moving = recipe(**usual, words="<moving>", learning_rate=1.0)
+    said = [event.text for event in train_many([still, moving], tmp_path) if isinstance(event, Warned)]
+    assert len(said) == 1 and said[0].startswith("<still> is not learning: after 20 steps")
+
+
 @pytest.mark.slow
 def test_a_word_that_overpowers_its_prompts_is_told_and_one_that_does_not_is_not(tmp_path: Path) -> None:
     scenes = ("a {}", "a {} on a blue background", "a small {} on a green background")
@@ -103,6 +124,17 @@ def test_a_word_that_overpowers_its_prompts_is_told_and_one_that_does_not_is_not
         "emoji", EMOJI, tmp_path / "loud", learning_rate=20.0, schedule="constant", vectors=12, batch=8, **plain
     )
     assert "<disc> overpowers its prompts" in loud
+
+
+@pytest.mark.slow
+def test_a_run_whose_probe_loss_rises_is_told_and_one_whose_falls_is_not(tmp_path: Path) -> None:
+    """What was learned is driven away from the class's pictures, whatever it then denoises."""
+    plain: dict[str, Any] = {"steps": 40, "like": "rabbit", "probe_every": 5, "batch": 8}
+    assert "getting worse" not in told("emoji", EMOJI, tmp_path / "usual", learning_rate=0.5, **plain)
+    driven = {"learning_rate": 0.1, "schedule": "constant", "contrastive": 100.0, "class_pictures": 4}
+    begun = (str(tmp_path / "usual/word.safetensors"),)
+    said = told("emoji", EMOJI, tmp_path / "driven", start_from=begun, **plain | driven)
+    assert "<disc> is getting worse: its probe loss was lowest at step" in said
 
 
 def test_a_run_is_watched_from_another_process(tiny_base: Path, pictures: Path, tmp_path: Path) -> None:
