@@ -117,13 +117,12 @@ def test_a_word_of_many_is_warned_of_by_name_and_its_neighbour_is_not(
 
 @pytest.mark.slow
 def test_a_word_that_overpowers_its_prompts_is_told_and_one_that_does_not_is_not(tmp_path: Path) -> None:
+    """Weights of denoiser and text encoder learn at thirty times a sensible rate: every scene comes out alike."""
     scenes = ("a {}", "a {} on a blue background", "a small {} on a green background")
-    plain = {"preview_prompts": scenes, "steps": 60, "like": "auto"}
-    assert "overpowers" not in told("emoji", EMOJI, tmp_path / "usual", learning_rate=0.5, batch=8, **plain)
-    loud = told(
-        "emoji", EMOJI, tmp_path / "loud", learning_rate=20.0, schedule="constant", vectors=12, batch=8, **plain
-    )
-    assert "<disc> overpowers its prompts" in loud
+    plain = {"preview_prompts": scenes, "steps": 60, "like": "rabbit", "batch": 8, "method": "dreambooth", "seed": 1}
+    plain |= {"scope": "denoiser", "text_encoder": True, "prior_weight": 0.0}
+    assert "overpowers" not in told("emoji", EMOJI, tmp_path / "usual", weights_rate=1e-4, **plain)
+    assert "<disc> overpowers its prompts" in told("emoji", EMOJI, tmp_path / "loud", weights_rate=3e-3, **plain)
 
 
 @pytest.mark.slow
