@@ -181,5 +181,7 @@ def is_weights(file: Path) -> bool:
 
 
 def moved_by(judge: Judge, before: Sequence[Image.Image], after: Sequence[Image.Image]) -> float:
-    """How far pictures of the same prompts and seeds have moved: the mean of 1 - cosine."""
-    return float((1 - (judge.pictures(before) * judge.pictures(after)).sum(1)).mean().clamp_min(0))
+    """How far pictures of the same prompts and seeds have moved: the mean of 1 - cosine, 0 for those that are the same."""
+    same = torch.tensor([a.tobytes() == b.tobytes() for a, b in zip(before, after, strict=True)])
+    far = 1 - (judge.pictures(before) * judge.pictures(after)).sum(1)
+    return float(far.clamp_min(0).masked_fill(same, 0).mean())
