@@ -1,20 +1,23 @@
-"""Where a word looks: on every U-Net family, without a trace in what is drawn, and told in plain language."""
+"""Where a word looks: on every family, without a trace in what is drawn, and told in plain language."""
 
 from __future__ import annotations
 
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from diffusers.models.transformers import transformer_flux
 from PIL import Image, ImageDraw, ImageOps
+from torch.nn import functional as F
 
 from neologism import attending, explaining, learned
 from neologism.attending import Pointed
 from neologism.embedding import Embedding
-from neologism.errors import ModelError, WordError
+from neologism.errors import WordError
 from neologism.explaining import Token
 from neologism.families import Model, open_model
 from neologism.generation import generate
@@ -33,7 +36,7 @@ def word_for(model: Model, count: int = 1) -> Embedding:
     )
 
 
-@pytest.mark.parametrize("family", ["sd", "sdxl"])
+@pytest.mark.parametrize("family", ["sd", "sdxl", "sd3", "flux"])
 def test_the_attention_of_a_word_is_a_share_of_every_level_and_time(bases: dict[str, Path], family: str) -> None:
     model = open_model(str(bases[family]), "cpu", "fp32")
     looks = explaining.explain(model, PROMPT, [word_for(model, 2)], "<disc>", steps=3)
@@ -46,29 +49,69 @@ def test_the_attention_of_a_word_is_a_share_of_every_level_and_time(bases: dict[
     assert len(own) == 2 and own[0].written == "<disc>"
 
 
-def test_looking_changes_nothing_of_what_is_drawn(tiny_base: Path) -> None:
-    model = open_model(str(tiny_base), "cpu", "fp32")
-    looks = explaining.explain(model, PROMPT, [word_for(model)], "<disc>", seed=3, steps=3)
-    assert looks.image.tobytes() == generate(model, PROMPT, [word_for(model)], (3,), 3)[0].tobytes()
-    assert not any(layer._forward_hooks for layer in model.pipe.unet.modules())
-
-
-def test_the_recorded_attention_is_that_of_the_layer(tiny_base: Path) -> None:
-    """All tokens of a prompt together get the whole of the attention."""
-    model = open_model(str(tiny_base), "cpu", "fp32")
-    seen = explaining.Seen(list(range(model.encoders[0].limit)))
-    with explaining.watched(model, seen):
-        model.draw([PROMPT], [""], [0], 1, 5.0)
-    assert all(torch.allclose(heat, torch.ones_like(heat), atol=1e-5) for maps in seen.maps.values() for heat in maps)
+@pytest.mark.parametrize("family", ["sd", "sdxl", "sd3", "flux"])
+def test_looking_changes_nothing_of_what_is_drawn(bases: dict[str, Path], family: str) -> None:
+    model = open_model(str(bases[family]), "cpu", "fp32")
+    looks = explaining.explain(model, PROMPT, [word_for(model)], "<disc>", seed=3, steps=2)
+    assert looks.image.tobytes() == generate(model, PROMPT, [word_for(model)], (3,), 2)[0].tobytes()
+    denoiser = model.pipe.transformer if hasattr(model.pipe, "transformer") else model.pipe.unet
+    assert not any(layer._forward_hooks or layer._forward_pre_hooks for layer in denoiser.modules())
 
 
 @pytest.mark.parametrize("family", ["sd3", "flux"])
-def test_a_family_without_cross_attention_is_told(bases: dict[str, Path], family: str) -> None:
+def test_the_share_in_joint_attention_is_that_of_the_products_the_layers_compute(
+    bases: dict[str, Path], family: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The layers' own queries and keys, taken where they are multiplied, and the word's columns of their softmax."""
     model = open_model(str(bases[family]), "cpu", "fp32")
-    with pytest.raises(
-        ModelError, match="mixes text and picture in one attention.*Use explain with a Stable Diffusion 1, 2 or XL"
-    ):
-        explaining.explain(model, PROMPT, [word_for(model)], "<disc>", steps=1)
+    products: list[tuple[torch.Tensor, torch.Tensor]] = []
+    where, name = (
+        (F, "scaled_dot_product_attention") if family == "sd3" else (transformer_flux, "dispatch_attention_fn")
+    )
+    real = getattr(where, name)
+
+    def multiplied(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, *more: Any, **named: Any) -> Any:
+        aside = (1, 2) if family == "flux" else (0, 0)  # FLUX has heads behind the sequence
+        products.append((query[-1:].transpose(*aside)[0], key[-1:].transpose(*aside)[0]))
+        return real(query, key, value, *more, **named)
+
+    with taught(model, [word_for(model, 2)]):
+        found = attending.positions(model, PROMPT, "<disc>")
+        told, seen = model.condition([PROMPT]), attending.Seen(found)
+        latents = torch.randn(1, model.pipe.vae.config.latent_channels, 8, 8)
+        with attending.watched(model, seen), monkeypatch.context() as patched:
+            patched.setattr(where, name, multiplied)
+            model.predict(latents, torch.tensor([0.7]), told)
+    (maps,) = seen.maps.values()
+    texts, layers = told.context.shape[1], [pair for pair in products if pair[0].shape[1] > told.context.shape[1]]
+    assert len(maps) == len(layers) > 1
+    for heat, (queries, keys) in zip(maps, layers, strict=True):
+        whole = (queries @ keys.transpose(1, 2) * queries.shape[-1] ** -0.5).softmax(-1).mean(0)
+        places = whole.shape[0] - texts
+        own = whole[:places, [places + p for p in found]] if family == "sd3" else whole[texts:][:, found]
+        assert torch.allclose(heat.flatten(), own.sum(-1), atol=1e-6)
+
+
+def test_a_pass_for_a_negative_prompt_is_not_looked_at(bases: dict[str, Path]) -> None:
+    model = open_model(str(bases["flux"]), "cpu", "fp32")
+    counts: list[int] = []
+    for negative in ("", "a car"):
+        with taught(model, [word_for(model)]):
+            seen = attending.Seen(attending.positions(model, PROMPT, "<disc>"))
+            with attending.watched(model, seen):
+                model.draw([PROMPT], [negative], [0], 2, 5.0)
+        counts.append(len(next(iter(seen.maps.values()))))
+    assert counts[0] == counts[1] > 0
+
+
+def test_a_words_tokens_are_found_behind_one_another_where_several_encoders_are_heard(bases: dict[str, Path]) -> None:
+    model = open_model(str(bases["sd3"]), "cpu", "fp32")
+    clip, _, t5 = model.encoders
+    with taught(model, [word_for(model, 2)]):
+        found = attending.positions(model, PROMPT, "<disc>")
+        assert found[:2] == attending.places(clip, PROMPT, "<disc>") and len(found) == 4
+        assert [place - clip.limit for place in found[2:]] == attending.places(t5, PROMPT, "<disc>")
+        assert model.condition([PROMPT]).context.shape[1] == clip.limit + t5.limit
 
 
 def test_a_word_that_is_not_in_the_prompt_is_told(tiny_base: Path) -> None:
@@ -77,7 +120,7 @@ def test_a_word_that_is_not_in_the_prompt_is_told(tiny_base: Path) -> None:
         WordError, match="<disc> is not in the prompt 'a cat'. Write it there, or name one that is by --of."
     ):
         explaining.explain(model, "a cat", [word_for(model)], "<disc>")
-    assert explaining.places(model.encoders[0], "a red cat", "cat") == [3]
+    assert attending.places(model.encoders[0], "a red cat", "cat") == [3]
 
 
 def test_a_word_that_looks_at_the_background_is_told_in_plain_language() -> None:

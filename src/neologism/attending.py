@@ -1,4 +1,4 @@
-"""A word's cross-attention as it happens in the denoiser: noted by hooks that change nothing, and held beside a mask."""
+"""A word's attention as it happens in the denoiser: noted by hooks that change nothing, and held beside a mask."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from neologism import joint
 from neologism.batches import counted
-from neologism.errors import ModelError
 from neologism.families import Model
 from neologism.families.model import Encoder
 from neologism.framing import framed, picture
@@ -38,6 +38,10 @@ class Seen:
         heads = int(layer.heads)
         q, k = (rows[-1].float().view(rows.shape[1], heads, -1).transpose(0, 1) for rows in (queries, keys))
         share = (q @ k.transpose(1, 2) * float(layer.scale)).softmax(-1)[:, :, self.positions].sum(-1).mean(0)
+        self.keep(share)
+
+    def keep(self, share: Tensor) -> None:
+        """Add a share [places] as a map, where the places make a square."""
         side = round(len(share) ** 0.5)
         if side * side == len(share):
             self.maps[side].append(share.view(side, side).cpu())
@@ -45,19 +49,13 @@ class Seen:
 
 @contextlib.contextmanager
 def watched(model: Model, seen: Seen) -> Generator[None]:
-    """Note the cross-attention of the denoiser until the block ends; nothing of what is drawn changes.
-
-    Raises:
-        ModelError: the denoiser has no cross-attention of its own.
-    """
-    unet = getattr(model.pipe, "unet", None)
-    if unet is None:
-        raise ModelError(
-            f"{model.name} ({model.family}) mixes text and picture in one attention, and where a word looks cannot be told from it. "
-            "Use explain with a Stable Diffusion 1, 2 or XL."
-        )
+    """Note the attention of the denoiser to the prompt until the block ends; nothing of what is drawn changes."""
+    if hasattr(model.pipe, "transformer"):
+        with joint.watched(model.pipe.transformer, seen.positions, seen.keep):
+            yield
+        return
     hooks: list[Any] = []
-    for name, layer in unet.named_modules():
+    for name, layer in model.pipe.unet.named_modules():
         if name.endswith("attn2"):
             asked: dict[str, Tensor] = {}
             hooks.append(layer.to_q.register_forward_hook(lambda _, __, out, kept=asked: kept.update(q=out.detach())))
@@ -92,6 +90,16 @@ def places(encoder: Encoder, prompt: str, word: str) -> list[int]:
     return list(range(found[0], found[0] + len(own))) if found else []
 
 
+def positions(model: Model, prompt: str, word: str) -> list[int]:
+    """Where the tokens of a word stand in all that the denoiser is told of a prompt, one encoder's tokens behind another's."""
+    found: list[int] = []
+    before = 0
+    for encoder in model.spoken:
+        found += [before + place for place in places(encoder, prompt, word)]
+        before += encoder.limit
+    return found
+
+
 def lifted(heat: Tensor, mask: Image.Image) -> float:
     """Mean attention inside a mask over that outside."""
     small = mask.resize((heat.shape[1], heat.shape[0]), Image.Resampling.BOX)
@@ -124,14 +132,14 @@ def pointed(model: Model, photo: Photo, prompt: str, word: str) -> Pointed | Non
     Each of SHARES once, the same noise every time.
 
     Raises:
-        ModelError: the family has no cross-attention. PhotosError: the photo has changed.
+        PhotosError: the photo has changed.
     """
     found = framed(photo, model.size)
     image = picture(found.pixels)
     mask = subject(image) if found.mask is None else Image.fromarray((found.mask[0].numpy() * 255).astype(np.uint8))
     if mask is None:
         return None
-    device, seen = model.machine.device, Seen(places(model.encoders[0], prompt, word))
+    device, seen = model.machine.device, Seen(positions(model, prompt, word))
     clean = model.scale(model.encode(found.pixels.unsqueeze(0).to(device))[0])
     with watched(model, seen):
         for share in SHARES:

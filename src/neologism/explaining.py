@@ -1,4 +1,4 @@
-"""Where a word looks: the prompt as tokens with their vectors, and the word's cross-attention over the picture that is drawn."""
+"""Where a word looks: the prompt as tokens with their vectors, and the word's attention over the picture that is drawn."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from neologism import run
-from neologism.attending import Pointed, Seen, lifted, places, pointed, shares, thirds, watched
+from neologism.attending import Pointed, Seen, lifted, pointed, positions, shares, thirds, watched
 from neologism.contact import contact_sheet
 from neologism.embedding import Embedding
 from neologism.errors import WordError
@@ -76,14 +76,14 @@ def explain(
     """Draw a prompt and see where a word in it looks; of some photos of the word, also where it looks in those, under noise.
 
     Raises:
-        WordError: the word is not in the prompt. ModelError: the family has no cross-attention.
+        WordError: the word is not in the prompt.
     """
     with taught(model, words):
         tokens = {encoder.key: told_tokens(encoder, prompt) for encoder in model.encoders}
-        positions = places(model.encoders[0], prompt, word)
-        if not positions:
+        found_at = positions(model, prompt, word)
+        if not found_at:
             raise WordError(f"{word} is not in the prompt {prompt!r}. Write it there, or name one that is by --of.")
-        seen = Seen(positions)
+        seen = Seen(found_at)
         with watched(model, seen):
             image: Image.Image = model.draw([prompt], [""], [seed], steps, guidance)[0]
         seen_in = [pointed(model, photo, f"a {word}", word) for photo in photos[:PHOTOS]]

@@ -54,6 +54,11 @@ class Flux:
         """The native side in pixels."""
         return int(self.pipe.default_sample_size) * int(self.pipe.vae_scale_factor)
 
+    @property
+    def spoken(self) -> tuple[Encoder, ...]:
+        """The encoders whose tokens the denoiser is told, one after another."""
+        return self.encoders[1:]  # CLIP is heard as a pooled vector alone
+
     def parts(self) -> dict[str, nn.Module]:
         """Its frozen networks by name."""
         return {name: getattr(self.pipe, name) for name in PARTS}

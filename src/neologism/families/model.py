@@ -192,6 +192,11 @@ class Model(Protocol):
         """The diffusers pipeline that holds its parts."""
         ...
 
+    @property
+    def spoken(self) -> tuple[Encoder, ...]:
+        """The encoders whose tokens the denoiser is told, one after another."""
+        ...
+
     def parts(self) -> dict[str, nn.Module]:
         """Its frozen networks by name."""
         ...

@@ -52,6 +52,11 @@ class StableDiffusion3:
         """The native side in pixels."""
         return int(self.pipe.transformer.config.sample_size) * int(self.pipe.vae_scale_factor)
 
+    @property
+    def spoken(self) -> tuple[Encoder, ...]:
+        """The encoders whose tokens the denoiser is told, one after another."""
+        return (self.encoders[0], *self.encoders[2:])  # the second CLIP says of the same tokens, side by side
+
     def parts(self) -> dict[str, nn.Module]:
         """Its frozen networks by name."""
         return {name: part for name in PARTS if (part := getattr(self.pipe, name)) is not None}

@@ -59,6 +59,11 @@ class StableDiffusionXL:
         """The native side in pixels."""
         return int(self.pipe.unet.config.sample_size) * self.multiple
 
+    @property
+    def spoken(self) -> tuple[Encoder, ...]:
+        """The encoders whose tokens the denoiser is told, one after another."""
+        return self.encoders[:1]  # the second says of the same tokens, side by side
+
     def parts(self) -> dict[str, nn.Module]:
         """Its frozen networks by name."""
         return {name: getattr(self.pipe, name) for name in PARTS}

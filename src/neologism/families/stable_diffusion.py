@@ -49,6 +49,11 @@ class StableDiffusion:
         """The native side in pixels."""
         return int(self.pipe.unet.config.sample_size) * self.multiple
 
+    @property
+    def spoken(self) -> tuple[Encoder, ...]:
+        """The encoders whose tokens the denoiser is told, one after another."""
+        return self.encoders
+
     def parts(self) -> dict[str, nn.Module]:
         """Its frozen networks by name."""
         return {"vae": self.pipe.vae, "text_encoder": self.pipe.text_encoder, "unet": self.pipe.unet}
