@@ -65,6 +65,14 @@ def test_every_command_has_help_with_an_example(capsys: pytest.CaptureFixture[st
         assert "Example: neologism" in capsys.readouterr().out
 
 
+def test_help_shows_every_command_once_in_its_panel(capsys: pytest.CaptureFixture[str]) -> None:
+    assert typed("--help") == 0
+    shown = capsys.readouterr().out
+    starts = [line.split()[1] for line in shown.splitlines() if line.startswith("│ ") and line[2] not in " -"]
+    assert starts == [name for names in cli.PANELS.values() for name in names]
+    assert all(panel in shown for panel in cli.PANELS)
+
+
 def test_train_offers_every_setting(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "200")
     typed("train", "--help")

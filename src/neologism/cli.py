@@ -243,6 +243,29 @@ looking.register(app)
 knowing.register(app)
 publishing.register(app)
 
+PANELS = {
+    "Teach": ("demo", "train", "train-many", "finetune", "compare", "recipe"),
+    "Draw with words, and take them elsewhere": ("generate", "inspect", "convert", "transfer", "merge"),
+    "Know what was learned": ("score", "explain", "report", "watch", "verify", "benchmark"),
+    "Pictures": ("check", "prepare"),
+    "Share": ("card", "push"),
+}
+"""The commands as --help shows them, each panel in the order it is given."""
+
+
+def arranged(app: typer.Typer) -> None:
+    """Put every command into its panel."""
+    panels = {name: panel for panel, names in PANELS.items() for name in names}
+    named: dict[str, Any] = {
+        str(one.name or getattr(one.callback, "__name__", "")): one for one in app.registered_commands
+    }
+    for name, command in named.items():
+        command.rich_help_panel = panels[name]
+    app.registered_commands[:] = [named[name] for name in panels]
+
+
+arranged(app)
+
 
 def main(arguments: list[str] | None = None) -> None:
     """Run a command; an error a user can mend is told in plain words, with its own exit code."""
