@@ -60,7 +60,7 @@ def test_a_word_is_trained_inspected_drawn_and_verified(
 
 
 def test_every_command_has_help_with_an_example(capsys: pytest.CaptureFixture[str]) -> None:
-    for command in ("train", "train-many", "convert", "generate", "check", "inspect", "verify", "demo", "recipe"):
+    for command in (name for names in cli.PANELS.values() for name in names):
         assert typed(command, "--help") == 0
         assert "Example: neologism" in capsys.readouterr().out
 
