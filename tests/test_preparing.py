@@ -121,13 +121,28 @@ def test_missing_libraries_say_what_to_type(source: Path, tmp_path: Path, monkey
         prepare(source, tmp_path / "out", 64, masks="rembg")
     with pytest.raises(PhotosError, match="^--around face needs cv2, which is not installed."):
         prepare(source, tmp_path / "out", 64, around="face")
+    monkeypatch.setitem(sys.modules, "cv2", SimpleNamespace(__version__="5.0.0"))
+    with pytest.raises(
+        PhotosError, match="found OpenCV 5.0.0, which has it no more. Type pip install 'opencv-python-headless<5'"
+    ):
+        prepare(source, tmp_path / "out", 64, around="face")
+
+    def offline(name: str) -> Any:
+        raise OSError("Network is unreachable")
+
+    monkeypatch.setitem(sys.modules, "rembg", SimpleNamespace(new_session=offline))
+    with pytest.raises(
+        PhotosError, match="cannot get its model u2net .Network is unreachable.. It is fetched once; go online"
+    ):
+        prepare(source, tmp_path / "out", 64, masks="rembg")
+    assert not (tmp_path / "out").exists()
 
 
 def test_masks_and_faces_are_taken_from_libraries_that_are_there(
     source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def remove(image: Image.Image, only_mask: bool) -> Image.Image:
-        assert only_mask
+    def remove(image: Image.Image, session: str, only_mask: bool) -> Image.Image:
+        assert only_mask and session == "the network u2net"
         mask = Image.new("L", image.size)
         mask.paste(255, (0, 0, 20, 20))
         return mask
@@ -139,7 +154,7 @@ def test_masks_and_faces_are_taken_from_libraries_that_are_there(
         def detectMultiScale(self, values: np.ndarray, *_: Any) -> list[tuple[int, ...]]:
             return [(40, 40, 4, 4), (40, 40, 20, 20)] if values.shape == (100, 100) else []
 
-    monkeypatch.setitem(sys.modules, "rembg", SimpleNamespace(remove=remove))
+    monkeypatch.setitem(sys.modules, "rembg", SimpleNamespace(remove=remove, new_session="the network {}".format))
     data = SimpleNamespace(haarcascades="/x")
     monkeypatch.setitem(sys.modules, "cv2", SimpleNamespace(CascadeClassifier=Detector, data=data))
     found = prepare(source, tmp_path / "one", 64, masks="rembg")

@@ -199,7 +199,7 @@ def cut_off(one: Look) -> Fault | None:
     if 1 - one.shown <= LOST:
         return None
     text = f"{one.name}: {1 - one.shown:.0%} of the subject lies outside the middle square, and is not learned. "
-    return Fault("cut", (one.name,), text + "Crop around it: neologism prepare does.")
+    return Fault("cut", (one.name,), text + "Crop around it, as neologism prepare does, or train with --crop bucket.")
 
 
 # of all together

@@ -19,6 +19,7 @@ from neologism.sources import MASK, Unfit
 
 AROUND = ("auto", "mask", "face", "saliency", "middle")
 MASKS = ("keep", "rembg", "none")
+SEGMENTER = "u2net"  # not rembg's own choice, a network of 1 GB whose licence wants to be paid for commercial use
 MARGIN = 0.12
 """What is left around a subject on each side, as a share of its longer side."""
 FOUND = {
@@ -169,21 +170,41 @@ def library(name: str, purpose: str) -> Any:
     """
     try:
         return importlib.import_module(name)
-    except ImportError:
+    except (ImportError, SystemExit):  # rembg ends the program where onnxruntime is missing
         raise PhotosError(
             f"{purpose} needs {name}, which is not installed. Type pip install 'neologism[prepare]', or leave it out."
         ) from None
 
 
 def mask_maker() -> Callable[[Image.Image], Image.Image]:
-    """The foreground of a picture by rembg, as a mask of mode "L"."""
+    """The foreground of a picture by rembg's U2-Net (Qin et al. 2020), as a mask of mode "L".
+
+    Raises:
+        PhotosError: rembg is not installed, or cannot get the network's file.
+    """
     found = library("rembg", "--masks rembg")
-    return lambda image: found.remove(image, only_mask=True).convert("L")
+    try:
+        session = found.new_session(SEGMENTER)
+    except Exception as error:
+        raise PhotosError(
+            f"--masks rembg: rembg cannot get its model {SEGMENTER} ({str(error)[:200]}). It is fetched once; "
+            f"go online, or put {SEGMENTER}.onnx where rembg looks, ~/.rembg/models/{SEGMENTER}."
+        ) from None
+    return lambda image: found.remove(image, session=session, only_mask=True).convert("L")
 
 
 def face_finder() -> Callable[[Image.Image], Box | None]:
-    """The largest face in a picture, half its size wider on each side, by OpenCV's frontal detector (Viola and Jones 2001)."""
+    """The largest face in a picture, half its size wider on each side, by OpenCV's frontal detector (Viola and Jones 2001).
+
+    Raises:
+        PhotosError: OpenCV is not installed, or is one without the detector.
+    """
     cv = library("cv2", "--around face")
+    if not hasattr(cv, "CascadeClassifier"):
+        raise PhotosError(
+            f"--around face needs the detector of OpenCV 4; found OpenCV {cv.__version__}, which has it no more. "
+            "Type pip install 'opencv-python-headless<5', or choose --around auto."
+        )
     detector = cv.CascadeClassifier(str(Path(cv.data.haarcascades) / "haarcascade_frontalface_default.xml"))
 
     def find(image: Image.Image) -> Box | None:
