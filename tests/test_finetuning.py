@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import random
+import shutil
 import sys
 import tarfile
 import types
@@ -164,6 +165,19 @@ def test_parquet_files_are_read(scans: Path, tmp_path: Path) -> None:
         PhotosError, match="other.parquet has the columns x; an image .image, .*. and a text .text, .*. are needed"
     ):
         pairs.pairs(str(tmp_path / "other.parquet"), 32)
+
+
+def test_a_table_may_name_pictures_in_its_own_folder_and_no_others(scans: Path, tmp_path: Path) -> None:
+    """As to_parquet of `datasets` writes a folder of pictures: without their bytes."""
+    arrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    shutil.copytree(scans, tmp_path / "here/scans")
+    for place, base in (("here", tmp_path / "here/scans"), ("elsewhere", scans)):
+        rows = [{"image": {"bytes": None, "path": str(base / f.name)}, "text": f.stem} for f in scans.glob("*.png")]
+        (tmp_path / place).mkdir(exist_ok=True)
+        parquet.write_table(arrow.Table.from_pylist(rows), tmp_path / place / "all.parquet")
+    assert len(pairs.pairs(str(tmp_path / "here/all.parquet"), 32).given) == 18
+    with pytest.raises(PhotosError, match="holds only the path of a picture, .* there is no such file in its folder"):
+        pairs.pairs(str(tmp_path / "elsewhere/all.parquet"), 32)
 
 
 def test_broken_sources_are_told(scans: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

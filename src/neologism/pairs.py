@@ -153,11 +153,28 @@ def of_parquet(shard: Path) -> Iterator[tuple[bytes, str]]:
     table = library("pyarrow.parquet").ParquetFile(shard)
     for batch in table.iter_batches(64):
         for row in batch.to_pylist():
-            image = next((row[name] for name in IMAGES if name in row), None)
-            content = image.get("bytes") if isinstance(image, dict) else image
+            content = inside(next((row[name] for name in IMAGES if name in row), None), shard)
             if not isinstance(content, bytes) or not any(name in row for name in CAPTIONS):
                 raise PhotosError(unnamed(str(shard), row))
             yield content, str(first(row, CAPTIONS))
+
+
+def inside(cell: Any, shard: Path) -> Any:
+    """What is in the image cell of a table: bytes, which `datasets` writes beside a path, or leaves to the file at that path.
+
+    Raises:
+        PhotosError: there is a path alone, and no file there.
+    """
+    if not isinstance(cell, dict) or cell.get("bytes") or not cell.get("path"):
+        return cell.get("bytes") if isinstance(cell, dict) else cell
+    home = shard.parent.resolve()
+    file = (home / str(cell["path"])).resolve()  # which is the path itself where that is absolute
+    if not file.is_relative_to(home) or not file.is_file():  # a table from elsewhere has no business with other files
+        raise PhotosError(
+            f"{shard} holds only the path of a picture, {cell['path']}, and there is no such file in its folder. Put the pictures "
+            "beside it, or write the table with them in it (push_to_hub of `datasets` does)."
+        )
+    return file.read_bytes()
 
 
 def of_dataset(name: str) -> Iterator[tuple[bytes, str]]:
