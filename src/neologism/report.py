@@ -125,7 +125,8 @@ def addressed(path: Path, changed: int, side: int) -> tuple[str, bool]:
 def real(told: History, story: Story, side: int) -> list[Shown]:
     """The first of the word's own pictures as training saw them; none where they have gone since."""
     try:
-        found = photos.gather(Path(story.source)).photos[:4]
+        hold_out = str(told.recipe.get("hold_out", "none"))
+        found = photos.parted(photos.gather(Path(story.source)), hold_out)[0].photos[:4]
         most = min(int(told.recipe.get("side") or 0) or side, side)
         aim = buckets(most, 1) if told.recipe.get("crop") == "bucket" else most
         return [
