@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from neologism import cli, screen
 from neologism.cookbook import read
@@ -54,7 +55,11 @@ def test_a_word_is_trained_inspected_drawn_and_verified(
     assert sorted(path.name for path in (tmp_path / "drawn").iterdir()) == ["a-disc-0.png", "a-disc-1.png"]
     assert typed(*draw, "--out", tmp_path / "sheet.png") == 0
     assert (tmp_path / "sheet.png").exists()
-    capsys.readouterr()
+    assert typed(*draw, "--out", tmp_path / "wide", "--size", "48x32") == 0
+    with Image.open(next((tmp_path / "wide").glob("*.png"))) as drawn:
+        assert drawn.size == (48, 32)
+    assert typed(*draw, "--size", "large") == 8
+    assert "--size: found 'large'; WIDTHxHEIGHT in pixels is allowed, such as 768x512" in capsys.readouterr().err
     assert typed("verify", learned, "--json") == 0
     assert last_line(capsys)["untouched"] is True
 

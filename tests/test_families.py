@@ -16,7 +16,7 @@ from diffusers.loaders import TextualInversionLoaderMixin
 
 from neologism import formats, latents, photos, run
 from neologism.embedding import Embedding
-from neologism.errors import ModelError, RecipeError
+from neologism.errors import ModelError, RecipeError, WordError
 from neologism.events import Finished, Step
 from neologism.families import open_model
 from neologism.families.flux import Flux, packed, unpacked
@@ -136,6 +136,28 @@ def test_a_negative_prompt_is_drawn_as_plain_diffusers_draws_it(base: Path) -> N
         num_inference_steps=3, guidance_scale=5.0, **more, **lengths,
     ).images[0]  # fmt: skip
     assert np.abs(np.asarray(ours, float) - np.asarray(theirs, float)).mean() < 1
+
+
+@pytest.mark.parametrize("size", [(48, 32), (32, 48)])
+def test_a_picture_that_is_not_square_is_that_of_plain_diffusers(base: Path, size: tuple[int, int]) -> None:
+    model = open_model(str(base), precision="fp32")
+    ours = generate(model, "a red cat", seeds=[5], steps=3, size=size)[0]
+    lengths = {"max_sequence_length": model.encoders[-1].limit} if model.encoders[-1].key == "t5" else {}
+    theirs = plain_pipe(base)(
+        "a red cat", generator=torch.Generator().manual_seed(5), width=size[0], height=size[1], num_inference_steps=3,
+        guidance_scale=5.0, **lengths,
+    ).images[0]  # fmt: skip
+    assert ours.size == size and np.abs(np.asarray(ours, float) - np.asarray(theirs, float)).mean() < 1
+
+
+def test_the_native_size_is_the_one_drawn_without_a_size_and_others_are_told(base: Path) -> None:
+    model = open_model(str(base), precision="fp32")
+    drawn = [generate(model, "a cat", steps=2, size=size)[0].tobytes() for size in (None, (model.size, model.size))]
+    assert drawn[0] == drawn[1]
+    with pytest.raises(
+        WordError, match=r"size: found 33x7; sides that are multiples of \d+ pixels.* are allowed, such as 32x"
+    ):
+        generate(model, "a cat", size=(33, 7))
 
 
 def test_fifty_steps_make_the_probe_fall_and_leave_the_base_untouched(

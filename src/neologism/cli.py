@@ -83,6 +83,7 @@ def generate(
     steps: Annotated[int, typer.Option(min=1, help="Sampling steps.")] = 25,
     guidance: Annotated[float, typer.Option(min=0, help="Classifier-free guidance scale.")] = 5.0,
     negative: Annotated[str, typer.Option(help="What the pictures should not show.")] = "",
+    size: Annotated[str, typer.Option(help="WIDTHxHEIGHT in pixels; the base's own square where not given.")] = "",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, mps.")] = "auto",
     out: Annotated[Path, typer.Option("--out", "-o", help="A .png for all pictures in one, or a folder.")] = Path(
         "pictures"
@@ -94,7 +95,7 @@ def generate(
 
     seeds, others = range(seed, seed + number), [file for file in (weights, words) if file]
     files = draw_to_files(
-        prompt, word or [], base, seeds, steps, guidance, negative, device, out, screen.noting(console), others
+        prompt, word or [], base, seeds, steps, guidance, negative, device, out, screen.noting(console), others, size
     )
     for file in files:
         console.print(f"[green]wrote[/] {file}", highlight=False, soft_wrap=True)

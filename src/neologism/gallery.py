@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -29,8 +30,13 @@ def draw_to_files(
     out: Path,
     warn: Callable[[str], None],
     weights: Sequence[Path] = (),
+    size: str = "",
 ) -> list[Path]:
-    """Draw a prompt and write the pictures: into the folder `out`, or all into one sheet where `out` ends in .png."""
+    """Draw a prompt and write the pictures: into the folder `out`, or all into one sheet where `out` ends in .png.
+
+    `size` is WIDTHxHEIGHT in pixels, or "" for the base's own.
+    """
+    sides = sides_of(size)
     if out.suffix and out.suffix.lower() != ".png":
         raise RunError(
             f"--out {out} ends in {out.suffix}; pictures are written as .png, or into a folder. Give one of these."
@@ -44,11 +50,23 @@ def draw_to_files(
             f"{missing} is in the prompt and in no word's file, so the model reads its letters; give its file by --word."
         )
     model = open_model(base, device, "fp32")
-    images = generate(model, prompt, embeddings, seeds, steps, guidance, negative, weights)
+    images = generate(model, prompt, embeddings, seeds, steps, guidance, negative, weights, sides)
     if out.suffix:
         keep_image(images[0] if len(images) == 1 else contact_sheet([(prompt, images)]), out)
         return [out]
     return keep_all(images, [out / f"{slug(prompt)[:60]}-{seed}.png" for seed in seeds])
+
+
+def sides_of(size: str) -> tuple[int, int] | None:
+    """Width and height as typed.
+
+    Raises:
+        RunError: it is something else.
+    """
+    found = re.fullmatch(r"(\d{1,5})\s*[xX×]\s*(\d{1,5})", size.strip())
+    if size and not found:
+        raise RunError(f"--size: found {size!r}; WIDTHxHEIGHT in pixels is allowed, such as 768x512.")
+    return (int(found[1]), int(found[2])) if found else None
 
 
 def spelled_by(file: Path) -> list[str]:

@@ -105,12 +105,14 @@ class Flux:
 
     @torch.no_grad()
     def draw(
-        self, prompts: Sequence[str], negatives: Sequence[str], seeds: Sequence[int], steps: int, guidance: float
-    ) -> list[Any]:
+        self, prompts: Sequence[str], negatives: Sequence[str], seeds: Sequence[int], steps: int, guidance: float,
+        size: tuple[int, int] | None = None,
+    ) -> list[Any]:  # fmt: skip
         """One PIL picture a prompt by FluxPipeline; each from its own seed.
 
         Guidance is the distilled one; negative prompts, where there are any, cost a second pass (true CFG of the same scale).
         """
+        wide, high = size or (self.size, self.size)
         context, pooled = (told.to(self.machine.weights) for told in self.told(prompts))
         more: dict[str, Any] = {}
         if any(negatives):
@@ -123,16 +125,16 @@ class Flux:
         tokens = self.drawer(
             prompt_embeds=context,
             pooled_prompt_embeds=pooled,
-            height=self.size,
-            width=self.size,
+            height=high,
+            width=wide,
             generator=pipelines.generators(seeds),
             num_inference_steps=steps,
             guidance_scale=guidance,
             output_type="latent",
             **more,
         ).images
-        side = self.size // int(self.pipe.vae_scale_factor)
-        return pipelines.pictures(self.pipe, unpacked(tokens, side, side), self.machine)
+        high, wide = (side // int(self.pipe.vae_scale_factor) for side in (high, wide))
+        return pipelines.pictures(self.pipe, unpacked(tokens, high, wide), self.machine)
 
     @functools.cached_property
     def drawer(self) -> Any:

@@ -222,7 +222,11 @@ class Model(Protocol):
         ...
 
     def draw(
-        self, prompts: Sequence[str], negatives: Sequence[str], seeds: Sequence[int], steps: int, guidance: float
-    ) -> list[Any]:
-        """One PIL picture a prompt, by the family's own diffusers pipeline; each from its own seed."""
+        self, prompts: Sequence[str], negatives: Sequence[str], seeds: Sequence[int], steps: int, guidance: float,
+        size: tuple[int, int] | None = None,
+    ) -> list[Any]:  # fmt: skip
+        """One PIL picture a prompt, by the family's own diffusers pipeline; each from its own seed.
+
+        `size` is width and height in pixels, multiples of `multiple`; the native square where not given.
+        """
         ...

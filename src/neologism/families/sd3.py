@@ -104,8 +104,9 @@ class StableDiffusion3:
 
     @torch.no_grad()
     def draw(
-        self, prompts: Sequence[str], negatives: Sequence[str], seeds: Sequence[int], steps: int, guidance: float
-    ) -> list[Any]:
+        self, prompts: Sequence[str], negatives: Sequence[str], seeds: Sequence[int], steps: int, guidance: float,
+        size: tuple[int, int] | None = None,
+    ) -> list[Any]:  # fmt: skip
         """One PIL picture a prompt by StableDiffusion3Pipeline; each from its own seed."""
         (context, pooled), (uncontext, unpooled) = (
             [told.to(self.machine.weights) for told in self.told(texts)] for texts in (prompts, negatives)
@@ -115,6 +116,8 @@ class StableDiffusion3:
             pooled_prompt_embeds=pooled,
             negative_prompt_embeds=uncontext,
             negative_pooled_prompt_embeds=unpooled,
+            height=(size or (self.size, self.size))[1],
+            width=(size or (self.size, self.size))[0],
             generator=pipelines.generators(seeds),
             num_inference_steps=steps,
             guidance_scale=guidance,

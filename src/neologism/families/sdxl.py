@@ -114,8 +114,9 @@ class StableDiffusionXL:
 
     @torch.no_grad()
     def draw(
-        self, prompts: Sequence[str], negatives: Sequence[str], seeds: Sequence[int], steps: int, guidance: float
-    ) -> list[Any]:
+        self, prompts: Sequence[str], negatives: Sequence[str], seeds: Sequence[int], steps: int, guidance: float,
+        size: tuple[int, int] | None = None,
+    ) -> list[Any]:  # fmt: skip
         """One PIL picture a prompt by StableDiffusionXLPipeline; each from its own seed."""
         context, pooled = (t.to(self.machine.weights) for t in self.told(prompts))
         uncontext, unpooled = (t.to(self.machine.weights) for t in self.untold(negatives))
@@ -124,6 +125,8 @@ class StableDiffusionXL:
             pooled_prompt_embeds=pooled,
             negative_prompt_embeds=uncontext,
             negative_pooled_prompt_embeds=unpooled,
+            height=(size or (self.size, self.size))[1],
+            width=(size or (self.size, self.size))[0],
             generator=pipelines.generators(seeds),
             num_inference_steps=steps,
             guidance_scale=guidance,

@@ -83,13 +83,16 @@ class StableDiffusion:
 
     @torch.no_grad()
     def draw(
-        self, prompts: Sequence[str], negatives: Sequence[str], seeds: Sequence[int], steps: int, guidance: float
-    ) -> list[Any]:
+        self, prompts: Sequence[str], negatives: Sequence[str], seeds: Sequence[int], steps: int, guidance: float,
+        size: tuple[int, int] | None = None,
+    ) -> list[Any]:  # fmt: skip
         """One PIL picture a prompt by StableDiffusionPipeline; each from its own seed."""
         told, untold = (self.full_context(texts) for texts in (prompts, negatives))
         latents = self.drawer(
             prompt_embeds=told,
             negative_prompt_embeds=untold,
+            height=(size or (self.size, self.size))[1],
+            width=(size or (self.size, self.size))[0],
             generator=pipelines.generators(seeds),
             num_inference_steps=steps,
             guidance_scale=guidance,
