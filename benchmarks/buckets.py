@@ -115,8 +115,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=100, help="steps of every word")
     parser.add_argument("--ways", default="", help="only these, separated by commas; nothing is recorded then")
     given = parser.parse_args()
-    names, ways = ([n for n in text.split(",") if n] for text in (given.only, given.ways))
-    given.only = given.only or given.ways
+    names, ways = record.narrowed(given, "ways")
     record.told("buckets", given, lambda: measured(names, ways or ["start", *WAYS], given.steps))
 
 

@@ -117,8 +117,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=100, help="the budget of every method")
     parser.add_argument("--methods", default="", help="only these, separated by commas; nothing is recorded then")
     given = parser.parse_args()
-    names, methods = ([n for n in text.split(",") if n] for text in (given.only, given.methods))
-    given.only = given.only or given.methods
+    names, methods = record.narrowed(given, "methods")
     record.told("methods", given, lambda: measured(names, given.steps, methods))
 
 

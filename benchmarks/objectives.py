@@ -160,8 +160,7 @@ def main() -> None:
     parser.add_argument("--objectives", default="", help="only these, separated by commas; nothing is recorded then")
     parser.add_argument("--seeds", default="0,1", help="training seeds")
     given = parser.parse_args()
-    names, objectives = ([n for n in text.split(",") if n] for text in (given.only, given.objectives))
-    given.only = given.only or given.objectives
+    names, objectives = record.narrowed(given, "objectives")
     seeds = [int(seed) for seed in given.seeds.split(",")]
     record.told("objectives", given, lambda: measured(names or list(NAMES), objectives or list(OBJECTIVES), seeds))
 

@@ -25,6 +25,13 @@ def options(about: str) -> argparse.ArgumentParser:
     return parser
 
 
+def narrowed(given: argparse.Namespace, other: str) -> tuple[list[str], list[str]]:
+    """The names given by --only and by another option like it; where either names some, nothing is recorded."""
+    names, others = ([n for n in text.split(",") if n] for text in (given.only, getattr(given, other)))
+    given.only = given.only or getattr(given, other)
+    return names, others
+
+
 def told(name: str, given: argparse.Namespace, measure: Callable[[], dict[str, Any]]) -> None:
     """Measure and record, or print the record."""
     figures = stored(name)["figures"] if given.stored else measure()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +12,8 @@ from rich.console import Console
 
 from neologism import comparison, knowing, looking, options, publishing, screen, tuning
 from neologism.errors import NeologismError
+from neologism.options import Json
+from neologism.screen import printed
 
 app = typer.Typer(
     add_completion=False,
@@ -22,12 +23,6 @@ app = typer.Typer(
     help="Teach a text-to-image model a new word from a few pictures. Start with: neologism demo",
 )
 console = Console(stderr=True)
-Json = Annotated[bool, typer.Option("--json", help="Print facts as one JSON object on the last line.")]
-
-
-def printed(facts: dict[str, Any]) -> None:
-    """Facts as one line of JSON."""
-    sys.stdout.write(json.dumps(facts, ensure_ascii=False, default=str) + "\n")
 
 
 @app.command(epilog="Example: neologism train photos/mug --word '<my-mug>' --like mug")

@@ -92,13 +92,7 @@ def split(source: Path, out: Path) -> tuple[Path, list[Image.Image]]:
     for photo in found[apart:]:
         for file in photo.path.parent.glob(f"{photo.path.stem}.*"):
             shutil.copy2(file, given / file.name)
-    return given, [opened(photo.path) for photo in (found[:apart] or found)]
-
-
-def opened(file: Path) -> Image.Image:
-    """A picture in memory."""
-    with Image.open(file) as image:
-        return image.convert("RGB")
+    return given, [run.image_at(photo.path) for photo in (found[:apart] or found)]
 
 
 def settings(task: Task, method: str, recipe_file: Path | None = None) -> dict[str, Any]:

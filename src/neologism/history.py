@@ -47,6 +47,11 @@ class Story:
     checkpoints: Sequence[int] = ()
     finished: Line | None = None
 
+    @property
+    def newest(self) -> list[Drawn]:
+        """The newest preview of each of the word's prompts."""
+        return list({(one.prompt, one.seed): one for one in self.drawn if self.word in one.prompt}.values())
+
 
 @dataclass(frozen=True)
 class History:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,13 +10,13 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from neologism.screen import plain
+from neologism.options import Json
+from neologism.screen import plain, printed
 
 if TYPE_CHECKING:
     from neologism.scoring import Scored
 
 console = Console(stderr=True)
-Json = Annotated[bool, typer.Option("--json", help="Print facts as one JSON object on the last line.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, mps.")]
 Run = Annotated[Path, typer.Argument(help="The folder of a run.")]
 
@@ -44,11 +42,6 @@ def report(run: Run) -> None:
     from neologism.report import report as told
 
     wrote(told(run))
-
-
-def printed(facts: dict[str, Any]) -> None:
-    """Facts as one line of JSON."""
-    sys.stdout.write(json.dumps(facts, ensure_ascii=False, default=str) + "\n")
 
 
 def score(

@@ -7,8 +7,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from PIL import Image
-
 from neologism import formats, photos, run, scoring
 from neologism.errors import PhotosError, RunError
 from neologism.families import open_model
@@ -92,12 +90,6 @@ def known(start: str) -> str:
 def shown(photo: Photo) -> Shown:
     """A photo with its mask."""
     return Shown(*opened(photo))
-
-
-def image_at(file: Path) -> Image.Image:
-    """A picture in memory."""
-    with Image.open(file) as image:
-        return image.convert("RGB")
 
 
 def score(

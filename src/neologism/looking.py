@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import typer
 from rich.console import Console
 
 from neologism import screen
+from neologism.options import Json
+from neologism.screen import printed
 
 console = Console(stderr=True)
-Json = Annotated[bool, typer.Option("--json", help="Print facts as one JSON object on the last line.")]
 Pictures = Annotated[Path, typer.Argument(help="Folder, archive or picture.")]
 Base = Annotated[str, typer.Option(help="The base that would be trained; it decides the side.")]
 Side = Annotated[
@@ -25,11 +24,6 @@ def register(app: typer.Typer) -> None:
     """Give the app these commands."""
     app.command(epilog="Example: neologism check photos/mug")(check)
     app.command(epilog="Example: neologism prepare photos/mug --out photos/mug-ready")(prepare)
-
-
-def printed(facts: dict[str, Any]) -> None:
-    """Facts as one line of JSON."""
-    sys.stdout.write(json.dumps(facts, ensure_ascii=False, default=str) + "\n")
 
 
 def check(

@@ -16,6 +16,7 @@ from neologism.cookbook import read
 from neologism.errors import RecipeError
 from neologism.recipe import FIELDS, Recipe, recipe
 
+Json = Annotated[bool, typer.Option("--json", help="Print facts as one JSON object on the last line.")]
 SPELLED = {
     "pictures": "PICTURES",
     "words": "--word",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import importlib
 import io
 import json
 import tarfile
@@ -16,13 +15,15 @@ from typing import Any
 from neologism import photos, sources
 from neologism.errors import PhotosError
 from neologism.photos import Gathered, Photo
-from neologism.sources import EXTENSIONS, Unfit, cache_folder
+from neologism.sources import EXTENSIONS, Unfit, cache_folder, library
 
 CAPTIONS = ("text", "caption", "captions", "prompt", "description")  # what the field calls the column
 IMAGES = ("image", "img", "jpg", "png", "bytes")
 FILES = ("file_name", "file", "path", "image")
 SHARDS = (".tar", ".parquet")
 MOST_BYTES = 2**30  # of one member
+EXTRA = ("datasets", "give a folder that is there")
+"""What brings the libraries, and what to do without."""
 
 
 @dataclass(frozen=True)
@@ -150,7 +151,7 @@ def of_tar(shard: Path) -> Iterator[tuple[bytes, str]]:
 
 def of_parquet(shard: Path) -> Iterator[tuple[bytes, str]]:
     """A Parquet file with a column of captions and one of images: bytes, or bytes and path as `datasets` writes them."""
-    table = library("pyarrow.parquet").ParquetFile(shard)
+    table = library("pyarrow.parquet", "This source", *EXTRA).ParquetFile(shard)
     for batch in table.iter_batches(64):
         for row in batch.to_pylist():
             content = inside(next((row[name] for name in IMAGES if name in row), None), shard)
@@ -180,9 +181,8 @@ def inside(cell: Any, shard: Path) -> Any:
 def of_dataset(name: str) -> Iterator[tuple[bytes, str]]:
     """A dataset's training split, streamed."""
     try:
-        found = library("datasets", f"There is no folder {name} here, and to load a dataset of that id").load_dataset(
-            name, split="train", streaming=True
-        )
+        purpose = f"There is no folder {name} here, and to load a dataset of that id"
+        found = library("datasets", purpose, *EXTRA).load_dataset(name, split="train", streaming=True)
     except (OSError, ValueError, ConnectionError) as error:
         reason = str(error).strip().partition("\n")[0]
         raise PhotosError(
@@ -204,21 +204,6 @@ def unnamed(source: str, row: Mapping[str, Any]) -> str:
         f"{source} has the columns {', '.join(map(str, row))}; an image ({', '.join(IMAGES)}) and a text ({', '.join(CAPTIONS)}) "
         "are needed. Rename them so."
     )
-
-
-def library(name: str, purpose: str = "This source") -> Any:
-    """A library that not everybody needs.
-
-    Raises:
-        PhotosError: it is not installed.
-    """
-    try:
-        return importlib.import_module(name)
-    except ImportError:
-        raise PhotosError(
-            f"{purpose} needs {name.partition('.')[0]}, which is not installed. Type pip install 'neologism[datasets]', or give a "
-            "folder that is there."
-        ) from None
 
 
 def written(source: str, marks: str, found: Iterable[tuple[bytes, str]]) -> Path:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import importlib
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -15,11 +13,13 @@ from PIL import Image
 from neologism.errors import PhotosError
 from neologism.photos import Photo, gather, opened
 from neologism.saliency import subject
-from neologism.sources import MASK, Unfit
+from neologism.sources import MASK, Unfit, library
 
 AROUND = ("auto", "mask", "face", "saliency", "middle")
 MASKS = ("keep", "rembg", "none")
 SEGMENTER = "u2net"  # not rembg's own choice, a network of 1 GB whose licence wants to be paid for commercial use
+EXTRA = ("prepare", "leave it out")
+"""What brings the libraries, and what to do without."""
 MARGIN = 0.12
 """What is left around a subject on each side, as a share of its longer side."""
 FOUND = {
@@ -162,27 +162,13 @@ def square_around(box: Box, size: tuple[int, int]) -> Box:
     return (corners[0], corners[1], corners[0] + side, corners[1] + side)
 
 
-def library(name: str, purpose: str) -> Any:
-    """A library that not everybody needs.
-
-    Raises:
-        PhotosError: it is not installed.
-    """
-    try:
-        return importlib.import_module(name)
-    except (ImportError, SystemExit):  # rembg ends the program where onnxruntime is missing
-        raise PhotosError(
-            f"{purpose} needs {name}, which is not installed. Type pip install 'neologism[prepare]', or leave it out."
-        ) from None
-
-
 def mask_maker() -> Callable[[Image.Image], Image.Image]:
     """The foreground of a picture by rembg's U2-Net (Qin et al. 2020), as a mask of mode "L".
 
     Raises:
         PhotosError: rembg is not installed, or cannot get the network's file.
     """
-    found = library("rembg", "--masks rembg")
+    found = library("rembg", "--masks rembg", *EXTRA)
     try:
         session = found.new_session(SEGMENTER)
     except Exception as error:
@@ -199,7 +185,7 @@ def face_finder() -> Callable[[Image.Image], Box | None]:
     Raises:
         PhotosError: OpenCV is not installed, or is one without the detector.
     """
-    cv = library("cv2", "--around face")
+    cv = library("cv2", "--around face", *EXTRA)
     if not hasattr(cv, "CascadeClassifier"):
         raise PhotosError(
             f"--around face needs the detector of OpenCV 4; found OpenCV {cv.__version__}, which has it no more. "

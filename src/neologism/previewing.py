@@ -68,13 +68,7 @@ def sheet(
     files = [run.picture_file(folder, one) for one in before]
     rows: list[tuple[str, list[Image.Image]]] = [
         ("your pictures", [picture(framed(photo, side).pixels) for photo in shown[: max(4, len(ended))]]),
-        (f"before: {lesson.start.told}", [opened(file) for file in files if file.is_file()]),
+        (f"before: {lesson.start.told}", [run.image_at(file) for file in files if file.is_file()]),
         ("learned: " + ", ".join(one.prompt for one in ended), [one.image for one in ended]),
     ]
     return contact_sheet([row for row in rows if row[1]])
-
-
-def opened(file: Path) -> Image.Image:
-    """A picture in memory."""
-    with Image.open(file) as image:
-        return image.convert("RGB")

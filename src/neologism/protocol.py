@@ -220,7 +220,7 @@ def pictures(
         if not all(file.is_file() for file in files):
             for image, file in zip(generate(model, prompt, words, seeds, steps, weights=weights), files, strict=True):
                 run.keep_image(image, file)
-        found += [learned.image_at(file) for file in files]
+        found += [run.image_at(file) for file in files]
     return found
 
 
@@ -265,9 +265,7 @@ def written(rows: Sequence[Row], out: Path) -> tuple[Path, Path]:
     writer.writerows([*vars(row).values()] for row in rows)
     run.write_whole(out / "benchmark.csv", table.getvalue().encode())
     shown = {
-        name: [
-            address(learned.image_at(file), 96) for file in sorted((out / name / "pictures" / "word").glob("*.png"))[:8]
-        ]
+        name: [address(run.image_at(file), 96) for file in sorted((out / name / "pictures" / "word").glob("*.png"))[:8]]
         for name in dict.fromkeys(row.subject for row in rows)
     }
     page = environment().get_template("benchmark.html").render(totals=totals(rows), rows=rows, shown=shown)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,10 +10,10 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from neologism.screen import plain
+from neologism.options import Json
+from neologism.screen import plain, printed
 
 console = Console(stderr=True)
-Json = Annotated[bool, typer.Option("--json", help="Print facts as one JSON object on the last line.")]
 Run = Annotated[Path, typer.Argument(help="The folder of a finished run.")]
 
 
@@ -22,11 +21,6 @@ def register(app: typer.Typer) -> None:
     """Give the app these commands."""
     app.command(epilog="Example: neologism card words/my-mug --license cc-by-4.0")(card)
     app.command(epilog="Example: neologism push words/my-mug --to me/my-mug")(push)
-
-
-def printed(facts: dict[str, Any]) -> None:
-    """Facts as one line of JSON."""
-    sys.stdout.write(json.dumps(facts, ensure_ascii=False, default=str) + "\n")
 
 
 def card(

@@ -139,8 +139,7 @@ def real(told: History, story: Story, side: int) -> list[Shown]:
 
 def last_drawn(story: Story, side: int) -> list[Shown]:
     """The newest preview of each prompt."""
-    newest = {(one.prompt, one.seed): one for one in story.drawn if story.word in one.prompt}
-    return [of_drawn(one, side, one.prompt) for one in list(newest.values())[:4]]
+    return [of_drawn(one, side, one.prompt) for one in story.newest[:4]]
 
 
 def strip(story: Story, side: int) -> list[Shown]:

@@ -267,3 +267,9 @@ def keep_image(image: Image.Image, file: Path) -> None:
     content = BytesIO()
     image.save(content, "PNG")
     write_whole(file, content.getvalue())
+
+
+def image_at(file: Path) -> Image.Image:
+    """A picture in memory."""
+    with Image.open(file) as image:
+        return image.convert("RGB")

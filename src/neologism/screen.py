@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import signal
+import sys
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -181,6 +183,11 @@ def show_merged(folder: Path, spelled: str, console: Console) -> None:
     """Where the merged model lies and what to type there."""
     told = f" (its word is written {plain(spelled)!r} there)" if spelled else " (with the word's own file beside it)"
     console.print(f"[green]wrote[/] {folder}{told}", highlight=False, soft_wrap=True)
+
+
+def printed(facts: dict[str, Any]) -> None:
+    """Facts as one line of JSON."""
+    sys.stdout.write(json.dumps(facts, ensure_ascii=False, default=str) + "\n")
 
 
 def show_checked(checked: Checked, out: Path | None, console: Console) -> None:

@@ -119,12 +119,9 @@ def of_hub(told: History) -> str | None:
 
 def sheet(story: Story) -> Image.Image | None:
     """The last pictures that the word drew: none of the user's own."""
-    newest = {(one.prompt, one.seed): one for one in story.drawn if story.word in one.prompt}
-    images: list[Image.Image] = []
-    for one in list(newest.values())[:SHOWN]:
-        with Image.open(one.path) as image:
-            images.append(image.convert("RGB"))
-    prompts = ", ".join(one.prompt for one in list(newest.values())[:SHOWN])
+    shown = story.newest[:SHOWN]
+    images = [run.image_at(one.path) for one in shown]
+    prompts = ", ".join(one.prompt for one in shown)
     return contact_sheet([(prompts, images)]) if images else None
 
 

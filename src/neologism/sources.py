@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib
 import os
 import tempfile
 import zipfile
@@ -10,6 +11,7 @@ import zlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from neologism.decoding import MOST_BYTES
 from neologism.errors import PhotosError
@@ -127,3 +129,17 @@ def cache_folder() -> Path:
     """Where what can be made again is kept: NEOLOGISM_CACHE, or the user's cache folder."""
     named = os.environ.get("NEOLOGISM_CACHE")
     return Path(named) if named else Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "neologism"
+
+
+def library(name: str, purpose: str, extra: str, otherwise: str) -> Any:
+    """A library that not everybody needs: what needs it, which extra of ours brings it, and what to do without.
+
+    Raises:
+        PhotosError: it is not installed.
+    """
+    try:
+        return importlib.import_module(name)
+    except (ImportError, SystemExit):  # rembg ends the program where onnxruntime is missing
+        raise PhotosError(
+            f"{purpose} needs {name.partition('.')[0]}, which is not installed. Type pip install 'neologism[{extra}]', or {otherwise}."
+        ) from None

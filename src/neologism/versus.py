@@ -7,7 +7,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from neologism import learned, run
+from neologism import run
 from neologism.comparing import TOGETHER, drawn_in
 from neologism.outcomes import ITSELF, KEPT, PROMPTS, Figures
 from neologism.report import environment
@@ -49,7 +49,7 @@ def beside(found: Mapping[str, Figures], out: Path, prompt: int) -> dict[str, li
     cells: dict[str, list[str]] = {}
     for name in found:
         files = [drawn_in(out, name) / f"{prompt}-{seed}.png" for seed in range(KEPT)]
-        cells[name] = [address(learned.image_at(file), SIDE) for file in files if file.is_file()]
+        cells[name] = [address(run.image_at(file), SIDE) for file in files if file.is_file()]
     return cells
 
 

@@ -108,6 +108,7 @@ class StableDiffusion3:
         size: tuple[int, int] | None = None,
     ) -> list[Any]:  # fmt: skip
         """One PIL picture a prompt by StableDiffusion3Pipeline; each from its own seed."""
+        wide, high = size or (self.size, self.size)
         (context, pooled), (uncontext, unpooled) = (
             [told.to(self.machine.weights) for told in self.told(texts)] for texts in (prompts, negatives)
         )
@@ -116,8 +117,8 @@ class StableDiffusion3:
             pooled_prompt_embeds=pooled,
             negative_prompt_embeds=uncontext,
             negative_pooled_prompt_embeds=unpooled,
-            height=(size or (self.size, self.size))[1],
-            width=(size or (self.size, self.size))[0],
+            height=high,
+            width=wide,
             generator=pipelines.generators(seeds),
             num_inference_steps=steps,
             guidance_scale=guidance,

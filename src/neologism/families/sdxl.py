@@ -118,6 +118,7 @@ class StableDiffusionXL:
         size: tuple[int, int] | None = None,
     ) -> list[Any]:  # fmt: skip
         """One PIL picture a prompt by StableDiffusionXLPipeline; each from its own seed."""
+        wide, high = size or (self.size, self.size)
         context, pooled = (t.to(self.machine.weights) for t in self.told(prompts))
         uncontext, unpooled = (t.to(self.machine.weights) for t in self.untold(negatives))
         latents = self.drawer(
@@ -125,8 +126,8 @@ class StableDiffusionXL:
             pooled_prompt_embeds=pooled,
             negative_prompt_embeds=uncontext,
             negative_pooled_prompt_embeds=unpooled,
-            height=(size or (self.size, self.size))[1],
-            width=(size or (self.size, self.size))[0],
+            height=high,
+            width=wide,
             generator=pipelines.generators(seeds),
             num_inference_steps=steps,
             guidance_scale=guidance,

@@ -87,12 +87,13 @@ class StableDiffusion:
         size: tuple[int, int] | None = None,
     ) -> list[Any]:  # fmt: skip
         """One PIL picture a prompt by StableDiffusionPipeline; each from its own seed."""
+        wide, high = size or (self.size, self.size)
         told, untold = (self.full_context(texts) for texts in (prompts, negatives))
         latents = self.drawer(
             prompt_embeds=told,
             negative_prompt_embeds=untold,
-            height=(size or (self.size, self.size))[1],
-            width=(size or (self.size, self.size))[0],
+            height=high,
+            width=wide,
             generator=pipelines.generators(seeds),
             num_inference_steps=steps,
             guidance_scale=guidance,
