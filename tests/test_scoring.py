@@ -210,6 +210,14 @@ def test_a_run_with_hold_out_is_scored_on_what_it_never_saw(
     assert len(again[0].subject.unseen) == 1
 
 
+def test_an_embedding_runs_tuned_rows_are_what_is_scored(tiny_base: Path, pictures: Path, tmp_path: Path) -> None:
+    chosen: dict[str, Any] = {"method": "embedding", "steps": 2, "batch": 2, "preview_prompts": ()}
+    made = recipe(pictures=str(pictures), words="<disc>", base=str(tiny_base), like="cat", **chosen)
+    list(train(made, tmp_path / "run"))
+    (found,) = learned.sources(tmp_path / "run", None)
+    assert found.subject.weights == tmp_path / "run/tuned.safetensors" and found.subject.embeddings == []
+
+
 def test_a_words_file_needs_photos(tmp_path: Path) -> None:
     file = formats.save(Embedding("<a>", {"clip_l": torch.ones(1, 768)}), tmp_path / "a.safetensors")
     with pytest.raises(PhotosError, match="which does not hold its pictures. Give --photos a folder of some."):

@@ -17,7 +17,8 @@ from neologism.cookbook import read
 from neologism.errors import RecipeError
 from neologism.events import Event, Step
 from neologism.families import open_model
-from neologism.outcomes import WEIGHTS, Asked, Course, Figures, figures
+from neologism.history import WEIGHTS
+from neologism.outcomes import Asked, Course, Figures, figures
 from neologism.recipe import recipe
 from neologism.scores import Judge
 from neologism.training import train

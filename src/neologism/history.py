@@ -15,8 +15,8 @@ from neologism.run import word_folder
 Line = dict[str, Any]
 
 
-WEIGHTS = ("lora.safetensors", "difference.safetensors")
-"""Files of learned weights beside a word's own, as pipelines read them."""
+WEIGHTS = ("lora.safetensors", "difference.safetensors", "tuned.safetensors")
+"""Files of learned weights, as `generate --weights` reads them."""
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from neologism.events import Event, Finished, Step
 from neologism.families import Model
 from neologism.framing import Frame, values
 from neologism.generation import generate
+from neologism.history import WEIGHTS
 from neologism.methods import choosing
 from neologism.scores import Judge, score
 from neologism.vocabulary import taught
@@ -31,7 +32,6 @@ TIMES = 16
 """Times at which the loss on each held-out picture is taken."""
 KEPT = 2
 """Pictures of a prompt that the page shows."""
-WEIGHTS = ("lora.safetensors", "difference.safetensors", "tuned.safetensors")
 
 
 @dataclass(frozen=True)
